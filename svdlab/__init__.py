@@ -1,0 +1,75 @@
+"""svdlab: a Jupyter-first laboratory for few-step image-to-video.
+
+One picture and a grid of settings go in; clips, a DataFrame of metrics and notebooks to look at both come out.
+
+    import svdlab as sl
+
+    pipe = sl.load("tiny-random")
+    clip = pipe("rocket.jpg", motion_bucket_id=127, cond_aug=0.02, steps=4, fps=10, seed=42)
+    clip.save("rocket.mp4")
+
+Importing svdlab is quick and loads no torch: every public name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from svdlab._version import __version__
+
+if TYPE_CHECKING:
+    from svdlab import metrics, models, sampling
+    from svdlab.clip import Clip
+    from svdlab.errors import SvdlabError
+    from svdlab.images import load_image, prepare
+    from svdlab.pipeline import Pipeline, load
+    from svdlab.request import Defaults, Request
+    from svdlab.sweep import Sweep, open_sweep, sweep
+
+logging.getLogger("svdlab").addHandler(logging.NullHandler())
+
+_HOMES = {
+    "Clip": "svdlab.clip",
+    "Defaults": "svdlab.request",
+    "Pipeline": "svdlab.pipeline",
+    "Request": "svdlab.request",
+    "SvdlabError": "svdlab.errors",
+    "Sweep": "svdlab.sweep",
+    "load": "svdlab.pipeline",
+    "load_image": "svdlab.images",
+    "open_sweep": "svdlab.sweep",
+    "prepare": "svdlab.images",
+}
+_ROOMS = ("metrics", "models", "sampling", "sweep")  # `sweep` is a package that can also be called
+
+__all__ = [
+    "Clip",
+    "Defaults",
+    "Pipeline",
+    "Request",
+    "SvdlabError",
+    "Sweep",
+    "__version__",
+    "load",
+    "load_image",
+    "metrics",
+    "models",
+    "open_sweep",
+    "prepare",
+    "sampling",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return importlib.import_module(f"svdlab.{name}")
+    raise AttributeError(f"module 'svdlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

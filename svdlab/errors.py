@@ -1,0 +1,44 @@
+"""The errors that svdlab raises on purpose.
+
+Every message names the argument, the value that was given, what is allowed, and what to do next. All of them are
+`SvdlabError`, so a caller can tell "svdlab refused this" from a bug; each is also the built-in exception that a Python
+programmer would expect.
+"""
+
+from __future__ import annotations
+
+
+class SvdlabError(Exception):
+    """Base of every error that svdlab raises on purpose; the command line prints its text without a traceback."""
+
+
+class RequestError(SvdlabError, ValueError):
+    """A setting of a request is unknown, has the wrong type or is out of bounds."""
+
+
+class ImageError(SvdlabError, ValueError):
+    """Something given as a picture cannot be used as one: missing, unreadable, too large, or not a picture."""
+
+
+class VideoError(SvdlabError, ValueError):
+    """Frames cannot be written as a video, or a file cannot be read as one."""
+
+
+class ModelError(SvdlabError, RuntimeError):
+    """A model is unknown, its weights are missing, gated, unsafe or do not fit, or the device cannot run it."""
+
+
+class WeightsError(SvdlabError, RuntimeError):
+    """Weights that a metric needs are missing, or a fetched file is not the one that was expected."""
+
+
+class MetricError(SvdlabError, ValueError):
+    """A metric is unknown, or cannot be computed from what was given."""
+
+
+class SpecError(SvdlabError, ValueError):
+    """A sweep specification cannot be read, or asks for something impossible."""
+
+
+class SweepError(SvdlabError, RuntimeError):
+    """A run directory cannot be used: locked by another process, of another version, or damaged."""

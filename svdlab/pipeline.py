@@ -1,0 +1,344 @@
+"""Pipeline: request -> conditioning -> sampling -> decoding -> clip.
+
+The components are those of diffusers and transformers; the loop over noise levels is svdlab's own, because the stock
+pipeline draws the noise of stochastic samplers from the global generator, so that a seed does not fix its video.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from svdlab.clip import Clip
+from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
+from svdlab.errors import ModelError, RequestError
+from svdlab.images import image_digest, load_image, prepare
+from svdlab.models.components import Components
+from svdlab.preview import Preview, rgb_map
+from svdlab.request import Defaults, Request
+from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, precondition, reinjection, sigmas, start
+from svdlab.stopwatch import Stopwatch
+
+log = logging.getLogger("svdlab")
+
+CACHE_BYTES = 256 * 2**20  # conditioning of a few thousand pictures at full size
+SHARED = ("num_frames", "width", "height", "steps", "schedule", "sigma_max", "gamma", "decode_chunk")
+
+
+def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Pipeline:
+    """Load a model by its catalogue name, from a local diffusers folder, or from a hub repository.
+
+    Args:
+        name_or_path: a name of `svdlab models`, a folder, or `org/name`.
+        device: `auto` (CUDA, else MPS, else CPU), or a torch device.
+        dtype: `auto` (float16 on CUDA, else float32), `float32`, `float16` or `bfloat16`.
+        revision: commit, tag or branch of a hub repository.
+
+    Raises:
+        ModelError: unknown, missing, gated or unsuitable weights, or a device that is not there.
+
+    Example:
+        >>> pipe = load("tiny-random")
+    """
+    from svdlab.models import load_components
+
+    return Pipeline(load_components(name_or_path, device=device, dtype=dtype, revision=revision))
+
+
+class Pipeline:
+    """Image-to-video with one set of components.
+
+    Example:
+        >>> pipe = load("tiny-random")
+        >>> clip = pipe("rocket.jpg", motion_bucket_id=180, steps=4, seed=42)
+        >>> clip.frames.shape
+        (25, 64, 64, 3)
+    """
+
+    def __init__(self, components: Components) -> None:
+        self.components = components
+        self._cache = TensorCache(CACHE_BYTES)
+        vae = components.vae
+        if components.dtype == torch.float16 and vae.config.force_upcast:  # its encoder overflows in half precision
+            vae.encoder.float()
+            vae.quant_conv.float()
+
+    @property
+    def name(self) -> str:
+        """The catalogue name, folder or repository that was loaded."""
+        return self.components.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, and the precision they compute in; equal fingerprints make equal clips."""
+        return self.components.fingerprint
+
+    @property
+    def defaults(self) -> Defaults:
+        """What the model fills into the open fields of a request."""
+        return self.components.defaults
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self.components.device
+
+    @property
+    def dtype(self) -> str:
+        """The precision it computes in: `float32`, `float16` or `bfloat16`."""
+        return str(self.components.dtype).removeprefix("torch.")
+
+    def describe(self) -> dict[str, Any]:
+        """Where clips of this pipeline come from, ready for JSON."""
+        parts = self.components
+        return {
+            "name": parts.name,
+            "fingerprint": parts.fingerprint,
+            "revision": parts.revision,
+            "source": parts.source,
+            "device": str(parts.device),
+            "dtype": self.dtype,
+        }
+
+    def __call__(self, image: Any, **settings: Any) -> Clip:
+        """Make one clip.
+
+        Args:
+            image: a picture (path, URL, data URI, PIL, array), or a whole `Request`.
+            settings: fields of `Request`; with a request, changes to it.
+
+        Raises:
+            RequestError, ImageError: before anything is computed.
+            ModelError: the model produced values that are not finite.
+
+        Example:
+            >>> pipe("rocket.jpg", steps=2, seed=1).seed
+            1
+        """
+        return self.batch([as_request(image, **settings)])[0]
+
+    def batch(self, requests: Sequence[Request]) -> list[Clip]:
+        """Make clips in one batch; they may differ in picture, seed, motion, fps, cond_aug and strength of guidance.
+
+        Within a batch, `seconds["denoise"]` is each clip's equal share of the batch's time.
+
+        Raises:
+            RequestError: the requests differ in something that a batch must share.
+        """
+        job = self._prepare(requests)
+        latents = job.x
+        for step in self._steps(job):
+            latents = step.next_x
+        job.watch.lap("denoise")
+        return [self._finish(job, row, latents[row]) for row in range(len(job.requests))]
+
+    def stream(self, image: Any, **settings: Any) -> Iterator[Preview]:
+        """Make one clip and yield a `Preview` after each denoiser call; the last one's `decode()` is the clip.
+
+        Takes what `__call__` takes.
+
+        Example:
+            >>> for preview in pipe.stream("rocket.jpg", steps=4):
+            ...     show(preview.frames)
+            >>> clip = preview.decode()
+        """
+        job = self._prepare([as_request(image, **settings)])
+        to_rgb = rgb_map(job.conditioning[0].image_latent, job.images[0])
+        scale = self.components.vae.config.scaling_factor
+        for step in self._steps(job):
+            job.watch.lap("denoise")
+            estimate = step.denoised[0]
+            yield Preview(
+                k=step.k,
+                steps=job.requests[0].steps,
+                sigma=step.sigma,
+                latents=estimate.float().cpu(),
+                frames=to_rgb(estimate / scale),
+                decode=lambda estimate=estimate: self._finish(job, 0, estimate),
+            )
+            job.watch.restart()  # what the caller did meanwhile is not the model's time
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, *, decode_chunk: int | None = None) -> np.ndarray:
+        """Latents `[frames, 4, height, width]`, as a clip keeps them -> uint8 frames `[frames, height, width, 3]`.
+
+        `decode_chunk` frames at a time (None: all). Temporal convolutions and norms see one chunk: it changes pixels.
+        """
+        vae = self.components.vae
+        scaled = latents.to(self.device, self.components.dtype) / vae.config.scaling_factor
+        parts = [vae.decode(part, num_frames=len(part)).sample for part in scaled.split(decode_chunk or len(scaled))]
+        pixels = (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1)
+        return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        """CLIP embeddings of uint8 pictures `[n, height, width, 3]`, float32 `[n, channels]`, not normalised.
+
+        The encoder that conditions the model, also used by the metrics `clip_temporal` and `clip_input`.
+        """
+        return embed_pictures(self.components, images).cpu().numpy()
+
+    def clear_cache(self) -> None:
+        """Forget cached conditioning, so that the next clip pays for all it needs."""
+        self._cache.clear()
+
+    def __repr__(self) -> str:
+        size = f"{self.defaults.num_frames}x{self.defaults.height}x{self.defaults.width}"
+        return f"Pipeline({self.name!r}, {size}, {self.device}, {self.dtype})"
+
+    # The steps of a job, in order.
+
+    def _prepare(self, requests: Sequence[Request]) -> _Job:
+        """Check everything, open the pictures, condition, and place the initial noise."""
+        resolved = [request.resolve(self.defaults) for request in requests]
+        check_batch(resolved)
+        first = resolved[0]
+        if first.gamma == 0 and first.steps < self.defaults.good_steps / 2:
+            log.warning(
+                "steps = %d: %s wants about %d steps; few look poor", first.steps, self.name, self.defaults.good_steps
+            )
+        size = {"width": first.width, "height": first.height}
+        images = [np.asarray(prepare(load_image(request.image), **size)) for request in resolved]
+        watch = Stopwatch(self.device)
+        job = _Job(requests=resolved, images=images, watch=watch, sigmas=_sigmas_of(first))
+        with torch.no_grad():
+            for request, image in zip(resolved, images, strict=True):
+                job.add(*self._condition(request, image))
+        watch.restart()  # conditioning has its own account, see TensorCache
+        shape = (
+            first.num_frames,
+            self.components.vae.config.latent_channels,
+            *job.conditioning[0].image_latent.shape[1:],
+        )
+        noise = torch.stack([NoiseStreams(request.seed).initial(shape) for request in resolved])  # type: ignore[arg-type]
+        job.x = start(noise.to(self.device), job.sigmas)
+        return job
+
+    def _condition(self, request: Request, image: np.ndarray) -> tuple[Conditioning, float, float]:
+        """Conditioning of one request, the seconds it costs alone, and those spent on it."""
+        digest = image_digest(image)
+        embedding, cost, spent = self._cache.get(
+            ("embedding", digest), lambda: embed_pictures(self.components, image[None]).to(self.components.dtype)
+        )
+        noise = NoiseStreams(request.seed).conditioning((3, *image.shape[:2]))  # type: ignore[arg-type]
+        latent, latent_cost, latent_spent = self._cache.get(
+            ("latent", digest, request.cond_aug, request.seed if request.cond_aug else None),
+            lambda: encode_picture(self.components, image, noise, request.cond_aug),
+        )
+        return Conditioning(embedding, latent, time_ids(request)), cost + latent_cost, spent + latent_spent
+
+    def _steps(self, job: _Job) -> Iterator[Step]:
+        """The sampling loop; stops with words at the first value that is not finite."""
+        first = job.requests[0]
+        noise = reinjection([request.seed for request in job.requests], job.sigmas, job.x)  # type: ignore[misc]
+        denoiser = self._denoiser(job.requests, job.conditioning)
+        with torch.no_grad():
+            for step in iterate(denoiser, job.x, job.sigmas, noise, gamma=first.gamma):  # type: ignore[arg-type]
+                if not bool(torch.isfinite(step.denoised).all()):
+                    raise ModelError(
+                        f"step {step.k + 1} of {first.steps} (sigma {step.sigma:.4g}): the model's output is not"
+                        f" finite in {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
+                    )
+                yield step
+
+    def _denoiser(self, requests: Sequence[Request], conditioning: Sequence[Conditioning]) -> Denoiser:
+        """The UNet with its conditioning as `denoiser(x, sigma) -> x0`, with per-frame guidance where asked for."""
+        unet, dtype = self.components.unet, self.components.dtype
+        first = requests[0]
+        frames = first.num_frames or 1
+        embedding = torch.stack([part.embedding for part in conditioning])
+        latent = torch.stack([part.image_latent for part in conditioning]).unsqueeze(1)
+        latent = latent.expand(-1, frames, -1, -1, -1)
+        ids = torch.stack([part.time_ids for part in conditioning]).to(self.device, dtype)
+        guided = is_guided(first)
+        if guided:  # the unconditional half sees no picture, but the same ids
+            embedding = torch.cat([torch.zeros_like(embedding), embedding])
+            latent = torch.cat([torch.zeros_like(latent), latent])
+            ids = torch.cat([ids, ids])
+            ramps = [torch.linspace(r.min_guidance, r.max_guidance, frames) for r in requests]  # type: ignore[arg-type]
+            scale = torch.stack(ramps).view(-1, frames, 1, 1, 1).to(self.device)
+
+        def network(x: Tensor, c_noise: float) -> Tensor:
+            x = torch.cat([x, x]) if guided else x
+            model_input = torch.cat([x.to(dtype), latent], dim=2)
+            t = torch.tensor(c_noise, dtype=torch.float32, device=self.device)
+            v = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)[0].float()
+            if guided:
+                without, conditioned = v.chunk(2)
+                v = without + scale * (conditioned - without)
+            return v
+
+        return precondition(network)
+
+    def _finish(self, job: _Job, row: int, latents: Tensor) -> Clip:
+        """Decode one row of a job and put the clip together."""
+        request, count = job.requests[row], len(job.requests)
+        job.watch.restart()
+        frames = self.decode(latents, decode_chunk=request.decode_chunk)
+        decode = job.watch.split()
+        denoise = job.watch.laps.get("denoise", 0.0) / count
+        cost, spent = job.condition_cost[row], job.condition_spent[row]
+        seconds = {"condition": cost, "denoise": denoise, "decode": decode, "total": cost + denoise + decode}
+        return Clip(
+            frames=frames,
+            fps=request.fps,
+            latents=latents.float().cpu(),
+            request=request,
+            image=job.images[row],
+            seconds=seconds,
+            seconds_spent=spent + denoise + decode,
+            vram_peak_mb=job.watch.vram_peak_mb(),
+            model=self.describe(),
+        )
+
+
+@dataclass(kw_only=True)
+class _Job:
+    """A batch on its way through the pipeline."""
+
+    requests: list[Request]
+    images: list[np.ndarray]
+    watch: Stopwatch
+    sigmas: Tensor
+    conditioning: list[Conditioning] = field(default_factory=list)
+    condition_cost: list[float] = field(default_factory=list)
+    condition_spent: list[float] = field(default_factory=list)
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def add(self, conditioning: Conditioning, cost: float, spent: float) -> None:
+        self.conditioning.append(conditioning)
+        self.condition_cost.append(cost)
+        self.condition_spent.append(spent)
+
+
+def as_request(image: Any, **settings: Any) -> Request:
+    """A picture and settings, or a request and changes to it, as one request."""
+    if isinstance(image, Request):
+        return image.replace(**settings) if settings else image
+    return Request(image=image, **settings)
+
+
+def is_guided(request: Request) -> bool:
+    """Whether the denoiser runs twice a step: only with a maximum of guidance above 1, as in the stock pipeline."""
+    return (request.max_guidance or 1.0) > 1
+
+
+def check_batch(requests: Sequence[Request]) -> None:
+    """Raise RequestError unless the resolved requests can run as one batch."""
+    if not requests:
+        raise RequestError("requests: the batch is empty; give at least one.")
+    for name in SHARED:
+        values = {getattr(request, name) for request in requests}
+        if len(values) > 1:
+            raise RequestError(f"{name} = {sorted(values, key=str)}: must be the same for all requests of a batch.")
+    if len({is_guided(request) for request in requests}) > 1:
+        raise RequestError("max_guidance: a batch must be guided as a whole (above 1) or not at all.")
+
+
+def _sigmas_of(request: Request) -> Tensor:
+    return sigmas(request.steps, schedule=request.schedule or "", sigma_max=request.sigma_max or 0.0)
