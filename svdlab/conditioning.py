@@ -34,7 +34,7 @@ class Conditioning:
 
 def to_signed(images: np.ndarray) -> Tensor:
     """uint8 `[n, height, width, 3]` -> float32 `[n, 3, height, width]` in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def clip_pixels(images: Tensor) -> Tensor:

@@ -85,6 +85,13 @@ class Pipeline:
         return self.components.defaults
 
     @property
+    def notice(self) -> str | None:
+        """What a person must know before looking at its clips: None for a trained model."""
+        if self.components.info.kind != "random":
+            return None
+        return f"{self.name} has random weights: its clips are coloured noise, for trying the machinery only."
+
+    @property
     def device(self) -> torch.device:
         """Where the model computes."""
         return self.components.device

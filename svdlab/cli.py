@@ -1,0 +1,278 @@
+"""The command line. Every command is one call into the library; heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from svdlab._version import __version__
+from svdlab.errors import SvdlabError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DEFAULT_MODEL = "tiny-random"
+
+app = typer.Typer(
+    name="svdlab",
+    help="A laboratory for few-step image-to-video: make clips, sweep their settings, measure them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+err = Console(stderr=True)
+
+Device = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        out.print(f"svdlab {__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Set up what all commands share: log lines and warnings go to the error stream, one line each."""
+    log = logging.getLogger("svdlab")
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    for handler in [handler for handler in log.handlers if isinstance(handler, logging.StreamHandler)]:
+        log.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    warnings.showwarning = lambda message, *where, **rest: log.warning("warning: %s", message)
+
+
+@app.command()
+def generate(
+    image: Annotated[str, typer.Argument(help="Picture: a path, an http(s) URL or a data URI.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The mp4 to write.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
+    ] = DEFAULT_MODEL,
+    motion_bucket_id: Annotated[int | None, typer.Option(help="Amount of motion, 0 to 1023. [default: 127]")] = None,
+    cond_aug: Annotated[float | None, typer.Option(help="Noise on the picture, 0 to 10. [default: 0.02]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoiser calls. [default: 4]")] = None,
+    fps: Annotated[int | None, typer.Option(help="Frames per second, 1 to 60. [default: 10]")] = None,
+    seed: Annotated[int | None, typer.Option(help="0 to 2^63 - 1. [default: drawn, and printed]")] = None,
+    num_frames: Annotated[int | None, typer.Option(help="Length of the clip. [default: the model's]")] = None,
+    width: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
+    height: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
+    schedule: Annotated[str | None, typer.Option(help="animatelcm, even or karras. [default: the model's]")] = None,
+    gamma: Annotated[float | None, typer.Option(help="1: latent consistency, 0: Euler. [default: the model's]")] = None,
+    sigma_max: Annotated[float | None, typer.Option(help="Start of sampling. [default: the model's]")] = None,
+    min_guidance: Annotated[float | None, typer.Option(help="At the first frame. [default: the model's]")] = None,
+    max_guidance: Annotated[
+        float | None, typer.Option(help="At the last frame; 1 is off. [default: the model's]")
+    ] = None,
+    decode_chunk: Annotated[int | None, typer.Option(help="Frames a decoder call. [default: the model's]")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Make one clip of a picture.
+
+    Example: svdlab generate rocket.jpg -o rocket.mp4 --motion-bucket-id 180 --seed 42
+    """
+    given = dict(locals())
+    from svdlab.errors import VideoError
+    from svdlab.images import load_image
+    from svdlab.request import SETTINGS, Request
+
+    request = Request(image=image, **{name: given[name] for name in SETTINGS if given[name] is not None})
+    if output.suffix.lower() != ".mp4" or not output.parent.is_dir():
+        raise VideoError(f"--output = {str(output)!r}: must be a file name ending in .mp4 in a folder that exists.")
+    load_image(image)  # a bad picture is said before weights are loaded
+
+    from svdlab.pipeline import load
+
+    pipe = load(model, device=device, dtype=dtype)
+    if pipe.notice:
+        err.print(pipe.notice, style="yellow", highlight=False)
+    clip = pipe(request)
+    clip.save(output)
+    count, tall, wide, _ = clip.frames.shape
+    out.print(
+        f"{output}: {count} frames, {wide}x{tall}, {clip.fps:g} fps, seed {clip.seed}, {clip.seconds_spent:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+@app.command()
+def sweep(
+    spec: Annotated[Path, typer.Argument(help="Specification of the sweep, TOML.")],
+    run: Annotated[Path | None, typer.Option("--out", help="Run directory. [default: runs/NAME of the spec]")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
+    ] = False,
+    retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Run a grid of settings; started again, it goes on where it was.
+
+    Example: svdlab sweep experiments/quickstart.toml
+    """
+    from svdlab.sweep import plan_spec, run_spec
+
+    if dry_run:
+        out.print(plan_spec(spec, out=run, device=device, dtype=dtype), highlight=False)
+        return
+    result = run_spec(
+        spec,
+        out=run,
+        retry=retry,
+        device=device,
+        dtype=dtype,
+        on_plan=lambda plan: out.print(plan, highlight=False),
+    )
+    frame = result.frame()
+    out.print(results_table(frame, axes=result.axes))
+    _print_failures(frame)
+    _print_path("run directory", result.path)
+    if result.interrupted:
+        out.print(f"interrupted; the same command goes on: svdlab sweep {spec}", markup=False, highlight=False)
+        raise typer.Exit(130)
+    if (frame["status"] == "failed").any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Say what of a sweep is done, failed and still to do; works while it runs."""
+    from svdlab.sweep import open_sweep
+
+    opened = open_sweep(run)
+    frame = opened.frame()
+    counts = ", ".join(f"{count} {name}" for name, count in opened.status().items() if count)
+    out.print(f"{opened.name}: {len(frame)} cells: {counts or 'none'}", markup=False, highlight=False)
+    if len(frame):
+        out.print(results_table(frame, axes=opened.axes))
+    _print_failures(frame)
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be named, with memory and licence, and which are on this machine."""
+    from svdlab.models import CATALOGUE, is_local
+
+    table = Table("name", "what", "frames x height x width", "download", "on this machine", "licence")
+    for info in CATALOGUE.values():
+        d = info.defaults
+        size = f"{d.num_frames}x{d.height}x{d.width}"
+        download = f"{info.download_gb:g} GB" if info.download_gb else "none"
+        table.add_row(info.name, info.title, size, download, "yes" if is_local(info.name) else "no", info.licence)
+    out.print(table)
+    out.print("Fetch one ahead: svdlab weights NAME", highlight=False)
+
+
+@app.command()
+def weights(
+    name: Annotated[str, typer.Argument(help="'lpips', or a model of `svdlab models`.")],
+) -> None:
+    """Fetch weights ahead of time: of the LPIPS metric, or of a model."""
+    if name == "lpips":
+        from svdlab.metrics.lpips_weights import ensure_lpips_weights
+
+        _print_path("LPIPS weights", ensure_lpips_weights())
+        return
+    from svdlab.models import fetch
+
+    path = fetch(name)
+    if path is None:
+        out.print(f"{name} comes with svdlab: there is nothing to fetch", highlight=False)
+    else:
+        _print_path(name, path)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, which device is used, which weights are here, and how to mend what is missing."""
+    from svdlab.doctor import checkup
+
+    findings = checkup()
+    table = Table("", "what", "found", "to mend it", show_lines=False)
+    marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], finding.what, escape(finding.found), escape(finding.mend))
+    out.print(table)
+    if any(finding.state == "problem" for finding in findings):
+        raise typer.Exit(1)
+
+
+def results_table(frame: pd.DataFrame, *, axes: list[str], most: int = 40) -> Table:
+    """A table for the terminal: a row a setting, the mean of the metrics over pictures and seeds.
+
+    Args:
+        frame: `Sweep.frame()`.
+        axes: the names that vary in the sweep.
+        most: rows to show at the most.
+    """
+    groups = [name for name in axes if name not in ("image", "seed")]
+    shown = [
+        name for name in ("flow_mean", "warp_error", "flicker", "lpips_input", "clip_input", "seconds") if name in frame
+    ]
+    table = Table(title="mean over pictures and seeds" if len(groups) < len(axes) else None, title_justify="left")
+    for name in [*groups, "done", *shown]:
+        table.add_column(name, justify="right")
+    done = frame.assign(done=frame["status"] == "done")
+    grouped = done.groupby(groups, sort=False, dropna=False) if groups else done.groupby(lambda _: 0)
+    for index, (key, part) in enumerate(grouped):
+        if index == most:
+            table.caption = f"{len(grouped) - most} more rows are in results.csv"
+            break
+        settings = list(key) if isinstance(key, tuple) else [key] if groups else []
+        values = part.loc[part["done"], shown].mean()
+        table.add_row(
+            *(f"{value:g}" if isinstance(value, float) else str(value) for value in settings),
+            f"{part['done'].sum()}/{len(part)}",
+            *("" if value != value else f"{value:.4g}" for value in values),
+        )
+    return table
+
+
+def _print_failures(frame: pd.DataFrame, most: int = 5) -> None:
+    failed = frame[frame["status"] == "failed"]
+    for _, row in failed.head(most).iterrows():
+        out.print(f"failed: cell {row['cell']}: {row['error']}", style="red", markup=False, highlight=False)
+    if len(failed) > most:
+        out.print(f"... and {len(failed) - most} more failed cells", style="red")
+
+
+def _print_path(label: str, path: Any) -> None:
+    """One line that can be copied whole: never wrapped, never styled."""
+    out.print(f"{label}: {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; svdlab's own errors and Ctrl-C end it in words, with exit codes 2 and 130."""
+    try:
+        app()
+    except SvdlabError as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted", style="red")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
