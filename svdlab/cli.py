@@ -145,7 +145,7 @@ def sweep(
         on_plan=lambda plan: out.print(plan, highlight=False),
     )
     frame = result.frame()
-    out.print(results_table(frame, axes=result.axes))
+    out.print(results_table(frame, axes=list(result.axes)))
     _print_failures(frame)
     _print_path("run directory", result.path)
     if result.interrupted:
@@ -165,7 +165,7 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in opened.status().items() if count)
     out.print(f"{opened.name}: {len(frame)} cells: {counts or 'none'}", markup=False, highlight=False)
     if len(frame):
-        out.print(results_table(frame, axes=opened.axes))
+        out.print(results_table(frame, axes=list(opened.axes)))
     _print_failures(frame)
 
 

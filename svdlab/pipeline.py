@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ class Pipeline:
         self.components = components
         self._cache = TensorCache(CACHE_BYTES)
         vae = components.vae
-        if components.dtype == torch.float16 and vae.config.force_upcast:  # its encoder overflows in half precision
+        if components.dtype == torch.float16 and vae.config["force_upcast"]:  # its encoder overflows in half precision
             vae.encoder.float()
             vae.quant_conv.float()
 
@@ -157,7 +158,7 @@ class Pipeline:
         """
         job = self._prepare([as_request(image, **settings)])
         to_rgb = rgb_map(job.conditioning[0].image_latent, job.images[0])
-        scale = self.components.vae.config.scaling_factor
+        scale = self.components.vae.config["scaling_factor"]
         for step in self._steps(job):
             job.watch.lap("denoise")
             estimate = step.denoised[0]
@@ -167,7 +168,7 @@ class Pipeline:
                 sigma=step.sigma,
                 latents=estimate.float().cpu(),
                 frames=to_rgb(estimate / scale),
-                decode=lambda estimate=estimate: self._finish(job, 0, estimate),
+                decode=partial(self._finish, job, 0, estimate),
             )
             job.watch.restart()  # what the caller did meanwhile is not the model's time
 
@@ -178,7 +179,7 @@ class Pipeline:
         `decode_chunk` frames at a time (None: all). Temporal convolutions and norms see one chunk: it changes pixels.
         """
         vae = self.components.vae
-        scaled = latents.to(self.device, self.components.dtype) / vae.config.scaling_factor
+        scaled = latents.to(self.device, self.components.dtype) / vae.config["scaling_factor"]
         parts = [vae.decode(part, num_frames=len(part)).sample for part in scaled.split(decode_chunk or len(scaled))]
         pixels = (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1)
         return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
@@ -209,7 +210,7 @@ class Pipeline:
             log.warning(
                 "steps = %d: %s wants about %d steps; few look poor", first.steps, self.name, self.defaults.good_steps
             )
-        size = {"width": first.width, "height": first.height}
+        size: dict[str, Any] = {"width": first.width, "height": first.height}
         images = [np.asarray(prepare(load_image(request.image), **size)) for request in resolved]
         watch = Stopwatch(self.device)
         job = _Job(requests=resolved, images=images, watch=watch, sigmas=_sigmas_of(first))
@@ -219,7 +220,7 @@ class Pipeline:
         watch.restart()  # conditioning has its own account, see TensorCache
         shape = (
             first.num_frames,
-            self.components.vae.config.latent_channels,
+            self.components.vae.config["latent_channels"],
             *job.conditioning[0].image_latent.shape[1:],
         )
         noise = torch.stack([NoiseStreams(request.seed).initial(shape) for request in resolved])  # type: ignore[arg-type]

@@ -35,7 +35,8 @@ def rgb_map(latent: Tensor, image: np.ndarray) -> Callable[[Tensor], np.ndarray]
     Returns:
         A function: unscaled latents `[frames, 4, h, w]` -> uint8 `[frames, h, w, 3]`.
     """
-    small = torch.nn.functional.adaptive_avg_pool2d(to_signed(image[None]), latent.shape[-2:])[0]
+    height, width = latent.shape[-2:]
+    small = torch.nn.functional.adaptive_avg_pool2d(to_signed(image[None]), (height, width))[0]
 
     def with_one(values: Tensor) -> Tensor:  # [..., 4, h, w] -> [..., h * w, 5]
         columns = values.float().cpu().flatten(-2).transpose(-1, -2)
