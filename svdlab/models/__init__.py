@@ -1,0 +1,54 @@
+"""Models: names -> weights -> components. Nothing heavy is imported until it is used.
+
+Example:
+    >>> from svdlab.models import load_components, names
+    >>> names()
+    ('tiny-random', 'animatelcm-svd-xt-1.1', 'animatelcm-svd-xt', 'svd-xt-1.1', 'svd-xt', 'svd')
+    >>> components = load_components("tiny-random")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svdlab.models.cards import write_card
+    from svdlab.models.catalogue import CATALOGUE, ModelInfo, info, names
+    from svdlab.models.components import Components
+    from svdlab.models.loading import fetch, load_components
+    from svdlab.models.sources import is_local
+
+_HOMES = {
+    "CATALOGUE": "catalogue",
+    "Components": "components",
+    "ModelInfo": "catalogue",
+    "fetch": "loading",
+    "info": "catalogue",
+    "is_local": "sources",
+    "load_components": "loading",
+    "names": "catalogue",
+    "write_card": "cards",
+}
+
+__all__ = [
+    "CATALOGUE",
+    "Components",
+    "ModelInfo",
+    "fetch",
+    "info",
+    "is_local",
+    "load_components",
+    "names",
+    "write_card",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
