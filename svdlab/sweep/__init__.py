@@ -1,0 +1,74 @@
+"""Sweeps: grid -> plan -> run -> ledger -> DataFrame.
+
+The package can be called: ``svdlab.sweep(pipe, image=..., out=..., steps=[1, 2, 4])`` is `svdlab.sweep.sweep`.
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from svdlab.sweep.api import open_sweep, plan_spec, plan_text, run_spec, sweep
+    from svdlab.sweep.grid import Grid, make_grid
+    from svdlab.sweep.handle import Sweep
+    from svdlab.sweep.plan import Plan
+    from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
+
+_HOMES = {
+    "Grid": "grid",
+    "Plan": "plan",
+    "Spec": "spec",
+    "Sweep": "handle",
+    "make_grid": "grid",
+    "make_spec": "spec",
+    "open_sweep": "api",
+    "plan_spec": "api",
+    "plan_text": "api",
+    "read_spec": "spec",
+    "run_spec": "api",
+    "stored_spec": "spec",
+    "sweep": "api",
+}
+
+__all__ = [
+    "Grid",
+    "Plan",
+    "Spec",
+    "Sweep",
+    "make_grid",
+    "make_spec",
+    "open_sweep",
+    "plan_spec",
+    "plan_text",
+    "read_spec",
+    "run_spec",
+    "stored_spec",
+    "sweep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"svdlab.sweep.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'svdlab.sweep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Callable(ModuleType):
+    """Makes the package callable as the function of the same name: importing one must not hide the other."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """See `svdlab.sweep.sweep`."""
+        from svdlab.sweep.api import sweep
+
+        return sweep(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,202 @@
+"""The functions that people call: start or go on with a sweep, plan one, open one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdlab.errors import SpecError
+from svdlab.sweep.grid import split_settings
+from svdlab.sweep.handle import Sweep
+from svdlab.sweep.ledger import FILE, Ledger
+from svdlab.sweep.plan import Plan, make_plan
+from svdlab.sweep.run import Options, prepare_in, run
+from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
+
+if TYPE_CHECKING:
+    from svdlab.pipeline import Pipeline
+
+Target = str | os.PathLike[str]
+
+
+def sweep(
+    pipe: Pipeline | str,
+    *,
+    image: Any,
+    out: Target,
+    name: str | None = None,
+    metrics: Iterable[str] | str | None = None,
+    timing: str = "shared",
+    retry: str | None = None,
+    progress: bool = True,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_cell: Callable[[dict[str, Any]], None] | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Run a grid of settings over pictures and keep everything in one directory; called again, it goes on.
+
+    A setting that is given as a list (range, array, or a text such as ``"20..200:20"``) is an axis, one given as a
+    single value is fixed; what is left out is the model's default. Cells are visited with the settings that are
+    expensive to change outermost (`svdlab.sweep.grid.ORDER`): picture, size, cond_aug, seed, motion, fps, guidance,
+    ..., steps. Without seeds, one is drawn for all cells and kept with the directory, so that cells differ by their
+    settings alone.
+
+    A cell is known by its content: request, picture and weights. So the same call goes on after an interruption, a
+    call with more values computes only what is new, and cells of values that were taken out stay in the directory.
+
+    The first Ctrl-C lets the cell in hand finish and returns a sweep with ``interrupted=True``; the second stops at
+    once with KeyboardInterrupt. Either way what was finished is stored and exported.
+
+    Args:
+        pipe: a loaded pipeline, or the name of a model.
+        image: a picture or a list of them: paths, patterns such as ``"pictures/*.png"``, addresses, PIL images, arrays.
+        out: the run directory; made if it is missing.
+        name: of the sweep; the directory's name if left out.
+        metrics: names; None or ``"default"`` for all that need no special setup, ``[]`` for none.
+        timing: ``"shared"`` reuses conditioning between cells; ``"isolated"`` does not, for clean runtimes.
+        retry: ``"failed"`` runs failed cells again.
+        progress: show a progress bar.
+        on_plan: called with the `Plan` before the first cell.
+        on_cell: called with each new row (a dict with the frame's columns) when its cell is done or failed.
+        settings: settings of `svdlab.Request`.
+
+    Raises:
+        SpecError, ImageError, MetricError, WeightsError, ModelError: before the first cell is computed.
+        SweepError: the directory is in use, or something else's, or the disk is full.
+
+    Example:
+        >>> sweep = sl.sweep(pipe, image=["rocket.png"], motion_bucket_id=[32, 127, 224], steps=[1, 2, 4, 8],
+        ...                  seed=range(2), out="runs/first")
+        >>> sweep.frame()
+    """
+    axes, fixed = split_settings(settings)
+    folder = Path(out)
+    spec = make_spec(
+        name=_name_of(folder) if name is None else name,
+        model=pipe if isinstance(pipe, str) else None,
+        images=image,
+        grid=axes,
+        fixed=fixed,
+        metrics=metrics,
+        timing=timing,
+    )
+    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell)
+    return _run(spec, _load(pipe), folder, options)
+
+
+def _name_of(folder: Path) -> str:
+    name = "".join(
+        letter for letter in folder.absolute().name if letter.isascii() and (letter.isalnum() or letter in "._-")
+    )
+    return name.lstrip("._-")[:100] or "sweep"
+
+
+def run_spec(
+    spec: Spec | Target,
+    *,
+    out: Target | None = None,
+    pipe: Pipeline | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    retry: str | None = None,
+    progress: bool = True,
+    on_plan: Callable[[Plan], None] | None = None,
+    on_cell: Callable[[dict[str, Any]], None] | None = None,
+) -> Sweep:
+    """Run a specification: a TOML file, a `Spec`, or a run directory, which then goes on with what it was last told.
+
+    Args:
+        spec: see above.
+        out: the run directory; by default ``runs/<name>`` in the working directory, or the directory given as `spec`.
+        pipe: used instead of loading the spec's model.
+        device, dtype: how to load the model, see `svdlab.load`.
+        retry, progress, on_plan, on_cell: see `sweep`.
+
+    Raises:
+        As `sweep`.
+
+    Example:
+        >>> run_spec("experiments/quickstart.toml").path
+        PosixPath('runs/quickstart')
+    """
+    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell)
+    spec, folder = _spec_and_folder(spec, out)
+    return _run(spec, _pipe_of(spec, pipe, device, dtype), folder, options)
+
+
+def plan_spec(
+    spec: Spec | Target,
+    *,
+    out: Target | None = None,
+    pipe: Pipeline | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    retry: str | None = None,
+) -> Plan:
+    """What `run_spec` would do, with everything checked and nothing computed or written. Arguments as there.
+
+    The model is loaded, since its weights are part of what is checked and of every cell's key.
+
+    Example:
+        >>> print(plan_spec("experiments/quickstart.toml"))
+    """
+    options = Options(retry=retry)
+    spec, folder = _spec_and_folder(spec, out)
+    prepared, _ = prepare_in(spec, _pipe_of(spec, pipe, device, dtype), folder)
+    if not (folder / FILE).exists():
+        return make_plan(prepared, folder, None, retry=options.retry)
+    with Ledger(folder) as ledger:
+        return make_plan(prepared, folder, ledger, retry=options.retry)
+
+
+def plan_text(spec: Spec | Target, **options: Any) -> str:
+    """`plan_spec` as text."""
+    return plan_spec(spec, **options).text()
+
+
+def open_sweep(path: Target) -> Sweep:
+    """Open a run directory for reading, also while another process writes it.
+
+    Raises:
+        SweepError: it is not the directory of a sweep, or of another schema version.
+
+    Example:
+        >>> open_sweep("runs/first").status()
+        {'pending': 12, 'running': 1, 'done': 35, 'failed': 0, 'skipped': 0}
+    """
+    return Sweep(path)
+
+
+def _run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Sweep:
+    outcome = run(spec, pipe, folder, options)
+    return Sweep(folder, plan=outcome.plan, interrupted=outcome.interrupted)
+
+
+def _spec_and_folder(spec: Spec | Target, out: Target | None) -> tuple[Spec, Path]:
+    if isinstance(spec, Spec):
+        default = Path("runs") / spec.name
+    elif Path(spec).is_dir():
+        default = Path(spec)
+        spec = stored_spec(spec)
+    else:
+        spec = read_spec(spec)
+        default = Path("runs") / spec.name
+    return spec, default if out is None else Path(out)
+
+
+def _pipe_of(spec: Spec, pipe: Pipeline | None, device: str, dtype: str) -> Pipeline:
+    if pipe is not None:
+        return pipe
+    if spec.model is None:
+        raise SpecError("model: the spec names none; give its name, or pass pipe=.")
+    return _load(spec.model, device=device, dtype=dtype)
+
+
+def _load(pipe: Pipeline | str, **options: Any) -> Pipeline:
+    if not isinstance(pipe, str):
+        return pipe
+    from svdlab.pipeline import load
+
+    return load(pipe, **options)

@@ -1,0 +1,147 @@
+"""Frame: a run directory as a DataFrame, one row a cell, and its exports."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdlab.files import atomic_path
+from svdlab.request import SETTINGS
+from svdlab.sweep.artifacts import VIDEO, cell_path
+from svdlab.sweep.ledger import Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("svdlab")
+
+COSTS = ("seconds", "seconds_denoise", "seconds_decode", "seconds_spent", "vram_peak_mb")
+
+
+def build_frame(ledger: Ledger, *, all: bool = False) -> pd.DataFrame:
+    """The cells of the current declaration, in the order of the grid.
+
+    Columns: `cell`, `image`, the axes and fixed settings, `status`, the metrics, `seconds`, `seconds_denoise`,
+    `seconds_decode` (what the cell would cost alone), `seconds_spent` (what its generation took; metrics and files are
+    not in it), `vram_peak_mb`, `video` (relative to the run directory), `error`.
+
+    Args:
+        all: also the cells of earlier declarations, after the others. Settings that differ among them become columns
+            too, and two columns are added: `declared` (in the current declaration) and `model` (fingerprint).
+    """
+    import pandas as pd
+
+    with ledger.transaction():
+        cells, labels, declaration = ledger.cells(declared=not all), ledger.labels(), ledger.declaration()
+        measured = _by_cell(ledger.metrics())
+    settings = [json.loads(cell["settings"]) for cell in cells]
+    names = _setting_names(declaration, settings if all else ())
+    metrics = _metric_names(declaration, (measured.get(cell["key"], {}) for cell in cells))
+    rows = [
+        _row(cell, values, labels, measured.get(cell["key"], {}), names=names, metrics=metrics)
+        for cell, values in zip(cells, settings, strict=True)
+    ]
+    columns = ["cell", "image", *names, "status", *metrics, *COSTS, "video", "error"]
+    frame = pd.DataFrame({name: [row[name] for row in rows] for name in columns}, columns=columns)
+    floats = [*metrics, *COSTS]
+    frame[floats] = frame[floats].astype("float64")  # None is NaN
+    text = ["cell", "image", "status", "video", "error"]
+    frame[text] = frame[text].astype(frame["cell"].dtype)  # also where all is None
+    if all:
+        frame["declared"] = [cell["position"] is not None for cell in cells]
+        frame["model"] = [cell["fingerprint"] for cell in cells]
+    return frame
+
+
+def build_row(ledger: Ledger, key: str) -> dict[str, Any]:
+    """One cell as a dict with the names of the frame's columns; None for what is not there."""
+    with ledger.transaction():
+        cell, labels, declaration = ledger.cell(key), ledger.labels(), ledger.declaration()
+        measured = _by_cell(ledger.metrics(key)).get(key, {})
+    assert cell is not None
+    names, metrics = _setting_names(declaration, ()), _metric_names(declaration, [measured])
+    return _row(cell, json.loads(cell["settings"]), labels, measured, names=names, metrics=metrics)
+
+
+def _row(
+    cell: Any,
+    settings: Mapping[str, Any],
+    labels: Mapping[str, str],
+    measured: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    done = cell["status"] == "done"
+    return {
+        "cell": cell["key"],
+        "image": labels[cell["image"]],
+        **{name: settings[name] for name in names},
+        "status": "pending" if cell["status"] == "running" else cell["status"],
+        **{name: measured[name]["value"] if name in measured else None for name in metrics},
+        **{name: cell[name] for name in COSTS},
+        "video": f"{cell_path(cell['key'])}/{VIDEO}" if done else None,
+        "error": _error(cell, measured),
+    }
+
+
+def _error(cell: Any, measured: Mapping[str, Any]) -> str | None:
+    """Why the cell failed; for a cell that is done, which of its metrics broke."""
+    if cell["status"] == "failed":
+        return f"{cell['error_type']}: {cell['error']}"
+    broken = [f"metric {name}: {row['error']}" for name, row in measured.items() if row["error"]]
+    return "; ".join(broken) or None
+
+
+def _by_cell(rows: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    cells: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        cells.setdefault(row["cell"], {})[row["name"]] = row
+    return cells
+
+
+def _setting_names(declaration: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Axes, outermost first, then what is fixed, then what only differs between declarations."""
+    drawn = ["seed"] if declaration.get("seed") is not None else []
+    names = [*declaration.get("grid", {}), *declaration.get("fixed", {}), *drawn]
+    varied = [name for name in SETTINGS if name not in names and len({values[name] for values in settings}) > 1]
+    return names + varied
+
+
+def _metric_names(declaration: Mapping[str, Any], measured: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Metrics of the spec in its order, then those that were added later."""
+    names = dict.fromkeys(declaration.get("metrics", ()))
+    added: set[str] = set()
+    for metrics in measured:
+        added.update(metrics)
+    return [*names, *sorted(added - set(names))]
+
+
+def export(ledger: Ledger, folder: Path) -> None:
+    """Write the frame as ``results.parquet`` and ``results.csv``, each whole or not at all.
+
+    A full disk is only logged: everything in them is in the ledger.
+    """
+    frame = build_frame(ledger)
+    try:
+        write_parquet(frame, folder / "results.parquet")
+        write_csv(frame, folder / "results.csv")
+    except OSError as error:
+        log.warning(
+            "%s: results are not exported (%s); Sweep.to_parquet does it later", folder, error.strerror or error
+        )
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as Parquet, atomically."""
+    with atomic_path(path) as tmp:
+        frame.to_parquet(tmp, index=False)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame as CSV, atomically."""
+    with atomic_path(path) as tmp:
+        frame.to_csv(tmp, index=False)

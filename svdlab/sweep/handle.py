@@ -1,0 +1,205 @@
+"""Sweep: a run directory in Python. It reads what is there, also while another process writes."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdlab.errors import SweepError
+from svdlab.sweep import artifacts
+from svdlab.sweep.backfill import backfill
+from svdlab.sweep.frame import build_frame, write_csv, write_parquet
+from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from svdlab.clip import Clip
+    from svdlab.pipeline import Pipeline
+
+
+class Sweep:
+    """A sweep in its run directory. Every call reads what is there now, so it is live while another process runs.
+
+    Attributes:
+        path: the run directory.
+        plan: what was planned before the first cell; None for a sweep that was only opened.
+        interrupted: whether Ctrl-C ended the run early. The same call goes on.
+
+    Example:
+        >>> sweep = open_sweep("runs/first")
+        >>> sweep
+        Sweep(first: 48 cells: 48 done, in runs/first)
+        >>> sweep.frame().groupby("steps")["flow_mean"].mean()
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, plan: Plan | None = None, interrupted: bool = False) -> None:
+        self.path = Path(path)
+        self.plan = plan
+        self.interrupted = interrupted
+        with self._ledger():  # a directory that is no sweep is refused now and not at the first question
+            pass
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self.path)
+
+    def _declared(self) -> dict[str, Any]:
+        with self._ledger() as ledger:
+            return ledger.declaration()
+
+    @property
+    def name(self) -> str:
+        """The name that the spec gives; the directory's name if nothing was declared yet."""
+        return self._declared().get("name", self.path.name)
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model of the current declaration: name, fingerprint, revision, source, device, dtype."""
+        return self._declared().get("described", {})
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """What varies -> its values: `image` (labels) if there are several, then the grid, outermost first."""
+        declared = self._declared()
+        images = tuple(image["label"] for image in declared.get("images", ()))
+        grid = {name: tuple(values) for name, values in declared.get("grid", {}).items()}
+        return {**({"image": images} if len(images) > 1 else {}), **grid}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that have one value; the seed among them if it was drawn for all cells."""
+        declared = self._declared()
+        drawn = {} if declared.get("seed") is None else {"seed": declared["seed"]}
+        return {**declared.get("fixed", {}), **drawn}
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the spec asked for."""
+        return tuple(self._declared().get("metrics", ()))
+
+    def frame(self, *, all: bool = False) -> pd.DataFrame:
+        """One row a cell, in the order of the grid; see `svdlab.sweep.frame.build_frame` for the columns.
+
+        Args:
+            all: also cells of earlier declarations in this directory, marked in the column `declared`.
+
+        Example:
+            >>> sweep.frame().query("status == 'done'")[["steps", "flow_mean", "warp_error"]]
+        """
+        with self._ledger() as ledger:
+            return build_frame(ledger, all=all)
+
+    def metric_table(self) -> pd.DataFrame:
+        """Every metric value with its provenance: cell, name, value, version, source, error.
+
+        `source` is what it was computed from: `memory` (frames as generated), `latents` (decoded again, the same), or
+        `video` (the mp4, which is lossy).
+        """
+        import pandas as pd
+
+        with self._ledger() as ledger:
+            rows = [dict(row) for row in ledger.metrics()]
+        return pd.DataFrame(rows, columns=["cell", "name", "value", "version", "source", "error"])
+
+    def status(self) -> dict[str, int]:
+        """Status -> number of cells of the current declaration: pending, running, done, failed, skipped.
+
+        `running` may be left over from a process that was killed; the next run takes care of it.
+        """
+        with self._ledger() as ledger:
+            return ledger.counts()
+
+    def clip(self, cell: str, *, pipe: Pipeline | None = None) -> Clip:
+        """A finished cell as a clip: the frames of its mp4, its exact latents, request, picture and timings.
+
+        Args:
+            cell: its key, from the column `cell`.
+            pipe: decodes the latents, which gives the frames exactly as they were generated.
+
+        Raises:
+            SweepError: there is no such cell, it is not done, or its folder is damaged.
+
+        Example:
+            >>> sweep.clip(df.loc[0, "cell"]).save("first.mp4")
+        """
+        self._check_done(cell)
+        return artifacts.load_clip(self.path, cell, pipe=pipe)
+
+    def manifest(self, cell: str) -> dict[str, Any]:
+        """Everything recorded about a finished cell: request, picture, model, metrics, timings, versions, checksums.
+
+        Raises:
+            SweepError: as for `clip`.
+        """
+        self._check_done(cell)
+        return artifacts.read_manifest(self.path, cell)
+
+    def traceback(self, cell: str) -> str | None:
+        """The traceback of a failed cell as text; None if the cell has not failed.
+
+        Raises:
+            SweepError: there is no such cell.
+        """
+        return self._cell(cell)["traceback"]
+
+    def _cell(self, cell: str) -> Any:
+        with self._ledger() as ledger:
+            row = ledger.cell(cell)
+        if row is None:
+            raise SweepError(f"cell = {cell!r}: {self.path} has no such cell. Take a key from the column `cell`.")
+        return row
+
+    def _check_done(self, cell: str) -> None:
+        status = self._cell(cell)["status"]
+        if status != "done":
+            raise SweepError(f"cell = {cell!r}: is {status}, so there is no clip. Take one whose status is 'done'.")
+
+    def backfill(self, metrics: Iterable[str], *, pipe: Pipeline | None = None, progress: bool = True) -> Sweep:
+        """Compute metrics for the finished cells that lack them, or have them in an older version.
+
+        With `pipe`, from frames decoded again from the latents: exact. Without, from the mp4: lossy, which is noted in
+        `metric_table`. Nothing is generated again. Returns the sweep itself.
+
+        Raises:
+            MetricError: a name is unknown, or a metric needs the encoder of a `pipe`.
+            SweepError: another process is writing.
+
+        Example:
+            >>> sweep.backfill(["psnr_input"], pipe=pipe).frame()["psnr_input"]
+        """
+        backfill(self.path, metrics, pipe=pipe, progress=progress)
+        return self
+
+    def to_parquet(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the frame as Parquet, by default as ``results.parquet`` in the run directory. Returns the path."""
+        path = self.path / "results.parquet" if path is None else Path(path)
+        write_parquet(self.frame(), path)
+        return path
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> Path:
+        """Write the frame as CSV, by default as ``results.csv`` in the run directory. Returns the path."""
+        path = self.path / "results.csv" if path is None else Path(path)
+        write_csv(self.frame(), path)
+        return path
+
+    def __len__(self) -> int:
+        return sum(self.status().values())
+
+    def _summary(self) -> str:
+        counts = self.status()
+        shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "none"
+        return f"{self.name}: {sum(counts.values())} cells: {shown}{' (interrupted)' if self.interrupted else ''}"
+
+    def __repr__(self) -> str:
+        return f"Sweep({self._summary()}, in {self.path})"
+
+    def __str__(self) -> str:
+        return self._summary() + (f"\n\n{self.plan}" if self.plan else "")
+
+    def _repr_html_(self) -> str:
+        plan = f"<details><summary>plan</summary>{self.plan._repr_html_()}</details>" if self.plan else ""
+        return f"<p><b>{html.escape(self._summary())}</b><br><code>{html.escape(str(self.path))}</code></p>{plan}"

@@ -1,0 +1,352 @@
+"""Ledger: the SQLite file of a run directory. It holds every cell, its state and its numbers.
+
+One process writes, under the lock of the directory (`svdlab.sweep.lock`); any number may read meanwhile. A cell counts
+as done when its row says so, and its row says so only after its folder is in place; so whatever a crash leaves behind
+is either undone or can be adopted from the folder's manifest. Commits are not synced each (`synchronous=NORMAL`): a
+power cut may take the last rows back, and the manifests give them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from svdlab.errors import SweepError
+from svdlab.sweep.keys import canonical_json
+from svdlab.sweep.lock import now
+
+SCHEMA_VERSION = 1
+STATUSES = ("pending", "running", "done", "failed", "skipped")
+FILE = "ledger.sqlite"
+STAGES = ("condition", "denoise", "decode")
+
+_SCHEMA = """
+CREATE TABLE run (          -- one row each time the directory was opened for writing
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, how TEXT,
+    host TEXT NOT NULL, pid INTEGER NOT NULL, versions TEXT NOT NULL,
+    spec TEXT);             -- as declared by this opening, if it declared one
+CREATE TABLE image (
+    digest TEXT PRIMARY KEY, label TEXT NOT NULL UNIQUE, source TEXT) WITHOUT ROWID;
+CREATE TABLE cell (
+    key TEXT PRIMARY KEY,
+    position INTEGER,       -- in the current declaration; NULL: not part of it
+    image TEXT NOT NULL, settings TEXT NOT NULL, model TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    status TEXT NOT NULL DEFAULT 'pending', attempt INTEGER NOT NULL DEFAULT 0, finished TEXT,
+    error_type TEXT, error TEXT, traceback TEXT,
+    seconds REAL, seconds_condition REAL, seconds_denoise REAL, seconds_decode REAL, seconds_spent REAL,
+    elapsed REAL,           -- with metrics and files, for estimates
+    vram_peak_mb REAL, bytes INTEGER, device TEXT, timing TEXT,
+    CHECK (status IN ('pending', 'running', 'done', 'failed', 'skipped'))) WITHOUT ROWID;
+CREATE INDEX cell_position ON cell (position);
+CREATE INDEX cell_status ON cell (status);
+CREATE TABLE metric (       -- a value of NULL without an error is not defined for the clip
+    cell TEXT NOT NULL, name TEXT NOT NULL, value REAL, version INTEGER NOT NULL, source TEXT NOT NULL, error TEXT,
+    PRIMARY KEY (cell, name)) WITHOUT ROWID;
+CREATE TABLE event (        -- only ever added to: what happened to which cell
+    id INTEGER PRIMARY KEY, time TEXT NOT NULL, run INTEGER NOT NULL, cell TEXT NOT NULL, what TEXT NOT NULL);
+"""
+_RESULT = ("finished", "error_type", "error", "traceback", "seconds", *(f"seconds_{stage}" for stage in STAGES))
+_NO_RESULT = ", ".join(
+    f"{name} = NULL" for name in (*_RESULT, "seconds_spent", "elapsed", "vram_peak_mb", "bytes", "device", "timing")
+)
+
+
+class Ledger:
+    """An open ledger; a context manager that closes it.
+
+    Args:
+        folder: the run directory.
+        write: open for writing, and create it if it is missing. The caller holds the directory's lock.
+
+    Raises:
+        SweepError: there is no ledger, it is of another schema version, or it is damaged.
+
+    Example:
+        >>> with Ledger("runs/first") as ledger:
+        ...     ledger.counts()
+        {'pending': 12, 'running': 1, 'done': 35, 'failed': 0, 'skipped': 0}
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, write: bool = False) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / FILE
+        self.write = write
+        self.run = 0  # row of this opening in the table `run`
+        self.how = "finished"  # what `end` notes unless told otherwise
+        if not write and not self.path.is_file():
+            raise SweepError(f"{self.folder}: is not the directory of a sweep; it has no {FILE}.")
+        try:
+            self._db = self._connect()
+        except sqlite3.DatabaseError as error:
+            raise SweepError(
+                f"{self.path}: cannot be opened ({error}). If it is damaged, move it away and run the sweep again:"
+                " the finished cells are taken from their manifests."
+            ) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        address = f"{self.path.absolute().as_uri()}?mode={'rwc' if self.write else 'ro'}"
+        db = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if self.write:
+                db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them
+                db.execute("PRAGMA synchronous = NORMAL")
+                if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
+                    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+                    version = SCHEMA_VERSION
+            if version != SCHEMA_VERSION:
+                raise SweepError(
+                    f"{self.path}: has schema version {version}, this svdlab reads {SCHEMA_VERSION}. Open it with the"
+                    " svdlab that wrote it (`versions` in any manifest.json), or choose another directory."
+                )
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def close(self) -> None:
+        """Close. A writer leaves one plain file behind, if nobody is reading: it can be copied or archived."""
+        if self.write:
+            with contextlib.suppress(sqlite3.OperationalError):  # a reader is there; the next writer will tidy up
+                self._db.execute("PRAGMA busy_timeout = 0")
+                self._db.execute("PRAGMA journal_mode = DELETE")
+        self._db.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements of the block, or none; for readers, one view of all tables. Blocks may be nested."""
+        if self._db.in_transaction:
+            yield
+            return
+        self._db.execute("BEGIN IMMEDIATE" if self.write else "BEGIN")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    # Reading.
+
+    def cells(self, *, declared: bool = True) -> list[sqlite3.Row]:
+        """Rows of the table `cell` in the order of the grid; with `declared=False` the others too, after them."""
+        where = "WHERE position IS NOT NULL" if declared else ""
+        return self._db.execute(f"SELECT * FROM cell {where} ORDER BY position IS NULL, position, key").fetchall()
+
+    def cell(self, key: str) -> sqlite3.Row | None:
+        """The row of one cell."""
+        return self._db.execute("SELECT * FROM cell WHERE key = ?", (key,)).fetchone()
+
+    def metrics(self, key: str | None = None) -> list[sqlite3.Row]:
+        """Rows of the table `metric`: cell, name, value, version, source, error; of all cells, or of one."""
+        if key is not None:
+            return self._db.execute("SELECT * FROM metric WHERE cell = ?", (key,)).fetchall()
+        return self._db.execute("SELECT * FROM metric").fetchall()
+
+    def measured(self, *, broken: bool = True) -> dict[str, set[str]]:
+        """Cell -> names of the metrics it has an entry for; `broken=False` leaves out entries that are an error."""
+        names: dict[str, set[str]] = {}
+        for cell, name in self._db.execute(f"SELECT cell, name FROM metric {'' if broken else 'WHERE error IS NULL'}"):
+            names.setdefault(cell, set()).add(name)
+        return names
+
+    def labels(self) -> dict[str, str]:
+        """Digest of each picture -> its label."""
+        return dict(self._db.execute("SELECT digest, label FROM image").fetchall())
+
+    def states(self) -> dict[str, str]:
+        """Key of every cell -> its status."""
+        return dict(self._db.execute("SELECT key, status FROM cell").fetchall())
+
+    def counts(self) -> dict[str, int]:
+        """Status -> number of cells of the current declaration."""
+        rows = self._db.execute("SELECT status, count(*) FROM cell WHERE position IS NOT NULL GROUP BY status")
+        return dict.fromkeys(STATUSES, 0) | dict(rows.fetchall())
+
+    def timings(self, fingerprint: str, device: str) -> list[sqlite3.Row]:
+        """Settings, times and bytes of the cells that this model finished on this device."""
+        return self._db.execute(
+            "SELECT settings, seconds, seconds_denoise, elapsed, bytes FROM cell"
+            " WHERE status = 'done' AND fingerprint = ? AND device = ?",
+            (fingerprint, device),
+        ).fetchall()
+
+    def other_weights(self, model: str, fingerprint: str) -> int:
+        """Finished cells that have this model's name, but other weights (or another precision)."""
+        query = "SELECT count(*) FROM cell WHERE status = 'done' AND model = ? AND fingerprint != ?"
+        return self._db.execute(query, (model, fingerprint)).fetchone()[0]
+
+    def events(self) -> list[sqlite3.Row]:
+        """Rows of the table `event`, oldest first: time, run, cell, what."""
+        return self._db.execute("SELECT time, run, cell, what FROM event ORDER BY id").fetchall()
+
+    def runs(self) -> list[sqlite3.Row]:
+        """Rows of the table `run`, oldest first: who wrote here, when, with which versions and spec."""
+        return self._db.execute("SELECT * FROM run ORDER BY id").fetchall()
+
+    def declaration(self) -> dict[str, Any]:
+        """The spec that was last declared, as `svdlab.sweep.run` wrote it; empty if there is none."""
+        row = self._db.execute("SELECT spec FROM run WHERE spec IS NOT NULL ORDER BY id DESC LIMIT 1").fetchone()
+        return json.loads(row[0]) if row else {}
+
+    def drawn_seed(self) -> int | None:
+        """The seed that was drawn for this directory, by the first spec without seeds."""
+        query = "SELECT json_extract(spec, '$.seed') AS seed FROM run WHERE seed IS NOT NULL ORDER BY id LIMIT 1"
+        row = self._db.execute(query).fetchone()
+        return row[0] if row else None
+
+    # Writing.
+
+    def begin(self, *, host: str, pid: int, versions: Mapping[str, str]) -> None:
+        """Note that this process begins to write."""
+        with self.transaction():
+            cursor = self._db.execute(
+                "INSERT INTO run (started, host, pid, versions) VALUES (?, ?, ?, ?)",
+                (now(), host, pid, json.dumps(versions)),
+            )
+            self.run = cursor.lastrowid or 0
+
+    def end(self) -> None:
+        """Note how this process ended (`how`): `finished`, `interrupted`, or the name of an error."""
+        with self.transaction():
+            self._db.execute("UPDATE run SET ended = ?, how = ? WHERE id = ?", (now(), self.how, self.run))
+
+    def close_crashed(self) -> bool:
+        """Note of every process that did not come to its end that it crashed; whether there was one, or no record."""
+        with self.transaction():
+            none = self._db.execute("SELECT 1 FROM run").fetchone() is None
+            cursor = self._db.execute("UPDATE run SET ended = ?, how = 'crashed' WHERE ended IS NULL", (now(),))
+        return none or cursor.rowcount > 0
+
+    def declare(
+        self,
+        keys: Iterable[str],
+        new: Iterable[Mapping[str, Any]],
+        images: Iterable[tuple[str, str, str | None]],
+        spec: Mapping[str, Any],
+    ) -> None:
+        """Make these cells the current declaration, in this order. Rows that are there keep their state.
+
+        Args:
+            keys: of all cells of the declaration.
+            new: those that have no row yet, each with key, image (digest), settings (JSON text), model, fingerprint.
+            images: (digest, label, source).
+            spec: what was declared, for readers.
+        """
+        with self.transaction():
+            self._db.execute("UPDATE run SET spec = ? WHERE id = ?", (json.dumps(spec), self.run))
+            self._add_images(images)
+            self._db.execute("UPDATE cell SET position = NULL")
+            self._db.executemany(
+                "INSERT INTO cell (key, image, settings, model, fingerprint)"
+                " VALUES (:key, :image, :settings, :model, :fingerprint)",
+                new,
+            )
+            self._db.executemany("UPDATE cell SET position = ? WHERE key = ?", enumerate(keys))
+
+    def _add_images(self, images: Iterable[tuple[str, str, str | None]]) -> None:
+        self._db.executemany(
+            "INSERT INTO image VALUES (?, ?, ?)"
+            " ON CONFLICT (digest) DO UPDATE SET source = coalesce(excluded.source, source)",
+            images,
+        )
+
+    def start(self, key: str) -> int:
+        """Mark a cell as running; returns the number of this attempt, from 1."""
+        with self.transaction():
+            row = self._db.execute(
+                "UPDATE cell SET status = 'running', attempt = attempt + 1 WHERE key = ? RETURNING attempt", (key,)
+            ).fetchone()
+            self._event("started", [key])
+        return row[0]
+
+    def finish(self, manifest: Mapping[str, Any], *, what: str = "done") -> None:
+        """Enter a finished cell and its metrics from its manifest, in one transaction.
+
+        The row is the same whether the manifest was just written or is found later (`what="adopted"`).
+        """
+        seconds, image = manifest["seconds"], manifest["image"]
+        row = {
+            "key": manifest["cell"],
+            "image": image["digest"],
+            "settings": canonical_json(manifest["request"]),
+            "model": manifest["model"]["name"],
+            "fingerprint": manifest["model"]["fingerprint"],
+            "attempt": manifest["attempt"],
+            "finished": manifest["finished"],
+            "seconds": seconds.get("total"),
+            **{f"seconds_{stage}": seconds.get(stage) for stage in STAGES},
+            "seconds_spent": manifest["seconds_spent"],
+            "elapsed": manifest["elapsed"],
+            "vram_peak_mb": manifest["vram_peak_mb"],
+            "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+            "device": manifest["model"].get("device"),
+            "timing": manifest["timing"],
+            "status": "done",
+            **dict.fromkeys(("error_type", "error", "traceback")),
+        }
+        names = ", ".join(row)
+        marks = ", ".join(f":{name}" for name in row)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "key")
+        with self.transaction():
+            self._add_images([(image["digest"], self._free_label(image["digest"], image["label"]), None)])
+            self._db.execute(
+                f"INSERT INTO cell ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes}", row
+            )
+            self._db.execute("DELETE FROM metric WHERE cell = ?", (manifest["cell"],))
+            self.put_metrics(manifest["cell"], manifest["metrics"])
+            self._event(what, [manifest["cell"]])
+
+    def _free_label(self, digest: str, label: str) -> str:
+        """The label, unless another picture has it; only possible for folders that were moved here from elsewhere."""
+        row = self._db.execute("SELECT 1 FROM image WHERE label = ? AND digest != ?", (label, digest)).fetchone()
+        return f"{label}-{digest[:8]}" if row else label
+
+    def put_metrics(self, key: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+        """Enter metrics of a cell: name -> value, version, source, error. Older values of these names are replaced."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?, ?, ?)",
+                [(key, name, m["value"], m["version"], m["source"], m.get("error")) for name, m in metrics.items()],
+            )
+
+    def fail(self, key: str, *, error_type: str, error: str, traceback: str) -> None:
+        """Mark a cell as failed, with what can be said about it."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE cell SET status = 'failed', finished = ?, error_type = ?, error = ?, traceback = ?"
+                " WHERE key = ?",
+                (now(), error_type, error, traceback, key),
+            )
+            self._event("failed", [key])
+
+    def release(self, keys: Collection[str] | None = None) -> int:
+        """Make cells pending again: those of `keys`, or all that a process left running. Returns how many."""
+        if keys is None:
+            keys = [row[0] for row in self._db.execute("SELECT key FROM cell WHERE status = 'running'")]
+        with self.transaction():
+            marked = [(key,) for key in keys]
+            self._db.executemany(f"UPDATE cell SET status = 'pending', {_NO_RESULT} WHERE key = ?", marked)
+            self._db.executemany("DELETE FROM metric WHERE cell = ?", marked)
+            self._event("released", keys)
+        return len(keys)
+
+    def _event(self, what: str, keys: Iterable[str] | Sequence[str]) -> None:
+        time = now()
+        self._db.executemany(
+            "INSERT INTO event (time, run, cell, what) VALUES (?, ?, ?, ?)",
+            [(time, self.run, key, what) for key in keys],
+        )

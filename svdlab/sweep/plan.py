@@ -1,0 +1,303 @@
+"""Plan: everything about a sweep that can be known, checked and shown before the first second is spent."""
+
+from __future__ import annotations
+
+import html
+import json
+import logging
+import secrets
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdlab.errors import MetricError, SweepError
+from svdlab.sweep.artifacts import estimate_bytes, portable
+from svdlab.sweep.cells import Cell, build_cells, count_calls, count_pixels
+from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.pictures import Picture, open_pictures
+from svdlab.sweep.ranges import format_values
+from svdlab.sweep.spec import Spec
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from svdlab.pipeline import Pipeline
+
+log = logging.getLogger("svdlab")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A spec with its pictures opened and its cells built for one model. Touches no run directory."""
+
+    spec: Spec
+    model: Mapping[str, Any]  # Pipeline.describe(), without absolute paths
+    pictures: tuple[Picture, ...] = field(repr=False)
+    cells: tuple[Cell, ...] = field(repr=False)
+    metrics: tuple[str, ...]
+    seed: int | None  # drawn for all cells; None if the spec has seeds
+    notes: tuple[str, ...] = ()  # warnings about settings
+    notice: str | None = None  # what the model wants to be known
+
+    @property
+    def axes(self) -> dict[str, tuple[Any, ...]]:
+        """What varies: the pictures, if there are several, then the axes of the grid, outermost first."""
+        several = {"image": tuple(picture.label for picture in self.pictures)} if len(self.pictures) > 1 else {}
+        return {**several, **self.spec.grid.axes}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What does not vary by the spec: the only picture, the fixed settings, and the seed if it was drawn."""
+        only = {"image": self.pictures[0].label} if len(self.pictures) == 1 else {}
+        return {**only, **self.spec.grid.fixed, **({} if self.seed is None else {"seed": self.seed})}
+
+
+def prepare_sweep(
+    spec: Spec, pipe: Pipeline, *, folder: Path, labels: Mapping[str, str] | None = None, seed: int | None = None
+) -> Prepared:
+    """Open the pictures, check the metrics and build every cell.
+
+    Args:
+        folder: the run directory; it need not exist.
+        labels: digest -> label of the pictures that the directory knows.
+        seed: that the directory drew before, for a spec without seeds; None draws one now.
+
+    Raises:
+        SpecError, RequestError, ImageError, MetricError, WeightsError: in words, before anything is computed.
+    """
+    pictures = open_pictures(spec.images, labels=labels or {})
+    drawn = None if spec.grid.seeded else (secrets.randbelow(2**32) if seed is None else seed)
+    cells, notes = build_cells(pictures, spec.grid, defaults=pipe.defaults, model=pipe.fingerprint, seed=drawn)
+    names = metric_names(spec.metrics)
+    return Prepared(
+        spec=spec,
+        model=portable(pipe.describe(), folder),
+        pictures=pictures,
+        cells=cells,
+        metrics=names,
+        seed=drawn,
+        notes=notes,
+        notice=pipe.notice,
+    )
+
+
+def metric_names(given: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The metrics of a sweep, known and ready; None gives the default table.
+
+    Raises:
+        MetricError: a name is unknown, or names a cost, which every sweep records anyway.
+        WeightsError: a metric needs weights that cannot be had.
+    """
+    from svdlab import metrics
+
+    costs = [name for name in metrics.names() if "timings" in metrics.get(name).needs]
+    if given is None:
+        given = tuple(name for name in metrics.names() if name not in costs)
+    if recorded := [name for name in given if name in costs]:
+        raise MetricError(f"metrics: {', '.join(recorded)} is a column of every sweep; leave it out of the list.")
+    metrics.require(given)
+    return given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a sweep is about to do. Prints as text, as a rich table and as HTML.
+
+    Attributes:
+        name, model, device, dtype: of the sweep and its model.
+        path: the run directory.
+        axes, fixed: setting -> values, setting -> value, under their public names.
+        metrics: names of the metrics.
+        total, done, failed, todo: cells of the declaration, by what is to happen; failed ones are to do only on retry.
+        others: cells of earlier declarations in the same directory; they stay.
+        calls: denoiser calls still to make, counted as if every cell ran alone; guided steps count twice.
+        backfill: finished cells that lack one of the metrics; it is computed from their latents.
+        seconds: estimated from the cells that this model finished on this device; None if there are none.
+        bytes: estimated size of what will be stored.
+        free: bytes free on the disk.
+        notes: what deserves a second look.
+    """
+
+    name: str
+    model: str
+    device: str
+    dtype: str
+    path: str
+    axes: Mapping[str, tuple[Any, ...]]
+    fixed: Mapping[str, Any]
+    metrics: tuple[str, ...]
+    total: int
+    done: int
+    failed: int
+    todo: int
+    others: int
+    calls: int
+    backfill: int
+    seconds: float | None
+    bytes: float
+    free: int
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[tuple[str, str]]:
+        """The plan as pairs of label and text."""
+        rows = [("sweep", f"{self.name} -> {self.path}"), ("model", f"{self.model} ({self.device}, {self.dtype})")]
+        rows += [(name, f"{format_values(values)}  ({len(values)})") for name, values in self.axes.items()]
+        rows += [(name, f"{format_values([value])}  (fixed)") for name, value in self.fixed.items()]
+        rows.append(("metrics", ", ".join(self.metrics) or "none"))
+        failed = f", {self.failed} failed" if self.failed else ""
+        rows.append(("cells", f"{self.total} = {self.done} done{failed}, {self.todo} to do"))
+        if self.others:
+            rows.append(("", f"{self.others} more of earlier declarations stay in the directory"))
+        if self.backfill:
+            rows.append(("", f"{self.backfill} finished cells get metrics that they lack"))
+        rows.append(("denoiser calls", f"{self.calls:,}"))
+        rows.append(("time", self._time()))
+        rows.append(("disk", f"about {_size(self.bytes)}, {_size(self.free)} free"))
+        return rows + [("note", note) for note in self.notes]
+
+    def _time(self) -> str:
+        if not self.todo:
+            return "nothing to compute"
+        if self.seconds is None:
+            return "not known before the first cell is done; the progress bar estimates from then on"
+        return f"about {_duration(self.seconds)}, judged by the cells that are done"
+
+    def text(self) -> str:
+        """The plan as plain text."""
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+    __str__ = text
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(show_header=False, box=None, pad_edge=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for label, text in self.rows():
+            table.add_row(Text(label), Text(text))
+        return table
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f'<tr><th style="text-align:left">{html.escape(label)}</th>'
+            f'<td style="text-align:left">{html.escape(text)}</td></tr>'
+            for label, text in self.rows()
+        )
+        return f"<table>{rows}</table>"
+
+
+def make_plan(prepared: Prepared, folder: Path, ledger: Ledger | None, *, retry: str | None = None) -> Plan:
+    """What running `prepared` in `folder` would do now.
+
+    Args:
+        ledger: of the run directory; None if there is none yet.
+        retry: ``"failed"`` runs failed cells again.
+    """
+    states = ledger.states() if ledger else {}
+    here = Counter(states.get(cell.key, "pending") for cell in prepared.cells)
+    todo = [cell for cell in prepared.cells if is_todo(states.get(cell.key), retry)]
+    free = shutil.disk_usage(_existing(folder)).free
+    model = prepared.model
+    notes = [*([prepared.notice] if prepared.notice else []), *prepared.notes]
+    if ledger and (other := ledger.other_weights(model["name"], model["fingerprint"])):
+        notes.append(
+            f"{other} finished cells belong to other weights (or another precision) of {model['name']!r}; they stay,"
+            " but count for nothing here"
+        )
+    seconds, disk = estimate(todo, ledger, model["fingerprint"], model["device"])
+    return Plan(
+        name=prepared.spec.name,
+        model=model["name"],
+        device=model["device"],
+        dtype=model["dtype"],
+        path=str(folder),
+        axes=prepared.axes,
+        fixed=prepared.fixed,
+        metrics=prepared.metrics,
+        total=len(prepared.cells),
+        done=here["done"],
+        failed=here["failed"],
+        todo=len(todo),
+        others=len(set(states) - {cell.key for cell in prepared.cells}),
+        calls=sum(cell.calls for cell in todo),
+        backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
+        seconds=seconds,
+        bytes=disk,
+        free=free,
+        notes=tuple(notes),
+    )
+
+
+def is_todo(status: str | None, retry: str | None) -> bool:
+    """Whether a cell of this status is to be computed. Failed is not pending: it needs `retry="failed"`."""
+    return status in (None, "pending", "running") or (status == "failed" and retry == "failed")
+
+
+def lacking(prepared: Prepared, ledger: Ledger, *, retry: str | None) -> dict[str, list[str]]:
+    """Finished cells of the declaration -> metrics of the spec that they have no entry for (on retry: no good one)."""
+    have = ledger.measured(broken=retry != "failed")
+    states = ledger.states()
+    lacks = {
+        cell.key: [name for name in prepared.metrics if name not in have.get(cell.key, ())]
+        for cell in prepared.cells
+        if states.get(cell.key) == "done"
+    }
+    return {key: names for key, names in lacks.items() if names}
+
+
+def check_disk(plan: Plan) -> None:
+    """Raise SweepError if what will be stored does not fit on the disk."""
+    if plan.bytes > plan.free:
+        raise SweepError(
+            f"{plan.path}: about {_size(plan.bytes)} are needed and {_size(plan.free)} are free. Free some space,"
+            " choose another directory, or make the grid smaller."
+        )
+
+
+def estimate(todo: list[Cell], ledger: Ledger | None, fingerprint: str, device: str) -> tuple[float | None, float]:
+    """Seconds and bytes that `todo` will take, judged by what is done.
+
+    Denoising is counted a call and a pixel, everything else a pixel; the sum is scaled by what cells really took
+    (`elapsed`: with metrics and files, and with what was shared) over what they cost alone.
+    """
+    rows = ledger.timings(fingerprint, device) if ledger else []
+    done = [(json.loads(row["settings"]), row) for row in rows if row["seconds"]]
+    if not done:
+        return None, sum(estimate_bytes(cell.settings) for cell in todo)
+    pixels = sum(count_pixels(settings) for settings, _ in done)
+    call = sum(row["seconds_denoise"] for _, row in done) / sum(
+        count_pixels(settings) * count_calls(settings) for settings, _ in done
+    )
+    rest = sum(row["seconds"] - row["seconds_denoise"] for _, row in done) / pixels
+    real = sum(row["elapsed"] for _, row in done) / sum(row["seconds"] for _, row in done)
+    seconds = sum(count_pixels(cell.settings) * (cell.calls * call + rest) for cell in todo) * real
+    size = sum(row["bytes"] for _, row in done) / pixels
+    return seconds, sum(count_pixels(cell.settings) for cell in todo) * size
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -1,0 +1,217 @@
+"""Spec: everything that a sweep is told, from a TOML file or from Python, checked by the same code.
+
+A file looks like this; paths are relative to its folder::
+
+    name = "first"
+    model = "tiny"
+    images = ["pictures/*.png", "rocket.jpg"]
+    metrics = "default"                  # or a list of names; [] for none
+
+    [grid]
+    motion_bucket_id = "32..224:64"      # both ends included; or a list, or one value
+    cond_aug = [0.02, 0.3]
+    steps = [1, 2, 4, 8]
+    seed = [0, 1]                        # without seeds, one is drawn for all cells
+
+    [fixed]
+    fps = 10
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from svdlab.errors import SpecError
+from svdlab.images import ImageSource
+from svdlab.request import SETTINGS
+from svdlab.sweep.grid import Grid, make_grid
+from svdlab.sweep.pictures import find_images
+
+Timing = Literal["shared", "isolated"]
+TIMINGS: tuple[str, ...] = get_args(Timing)
+ENGINES = ("local",)
+_KEYS = ("name", "model", "images", "metrics", "timing", "grid", "fixed", "engine")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A checked sweep specification. Build it with `read_spec`, `make_spec` or `stored_spec`.
+
+    Attributes:
+        name: of the sweep; the default run directory is ``runs/<name>``.
+        model: catalogue name, folder or repository; None where a pipeline is given.
+        images: paths, addresses, PIL images or arrays; see `svdlab.sweep.pictures.find_images`.
+        grid: the axes and the fixed settings.
+        metrics: names of metrics; None for the default table, empty for none.
+        timing: ``"shared"`` keeps conditioning between cells, ``"isolated"`` lets each cell pay for all it needs.
+        engine: who computes the cells; ``"local"`` is this process.
+        file: the TOML file, or None.
+    """
+
+    name: str
+    model: str | None
+    images: tuple[ImageSource, ...]
+    grid: Grid
+    metrics: tuple[str, ...] | None = None
+    timing: Timing = "shared"
+    engine: str = "local"
+    file: Path | None = field(default=None, compare=False)
+
+
+def make_spec(
+    *,
+    name: str = "sweep",
+    model: str | None = None,
+    images: Any,
+    grid: Mapping[str, Any],
+    fixed: Mapping[str, Any] | None = None,
+    metrics: Any = None,
+    timing: Any = "shared",
+    engine: Any = "local",
+    base: str | os.PathLike[str] = ".",
+    file: Path | None = None,
+    where: Callable[[str, str], str] | None = None,
+) -> Spec:
+    """Check the parts of a specification and put them together.
+
+    Args:
+        metrics: a list of names, ``"default"`` or None for the default table, ``[]`` for none.
+        base: the folder that relative pictures start from.
+        where: (table, key) -> the beginning of an error's text; the table is "" at the top of a file.
+
+    Raises:
+        SpecError: naming the key, its value and what is allowed.
+    """
+    where = where or (lambda table, key: "")
+    at = where
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise SpecError(f"{at('', 'name')}name = {name!r}: must begin with a letter or digit, then also '.', '_', '-'.")
+    if model is not None and (not isinstance(model, str) or not model):
+        raise SpecError(f"{at('', 'model')}model = {model!r}: must be a model's name, a folder or a repository.")
+    if timing not in TIMINGS:
+        raise SpecError(f"{at('', 'timing')}timing = {timing!r}: must be one of {_listed(TIMINGS)}.")
+    if engine not in ENGINES:
+        raise SpecError(
+            f"{at('engine', 'kind')}kind = {engine!r}: must be 'local' (this process); other engines are not there yet."
+        )
+    return Spec(
+        name=name,
+        model=model,
+        images=find_images(images, base=Path(base).absolute(), where=at("", "images")),
+        grid=make_grid(grid, fixed or {}, where=lambda key: at("grid" if key in grid else "fixed", key)),
+        metrics=_metrics(metrics, at("", "metrics")),
+        timing=timing,
+        engine=engine,
+        file=file,
+    )
+
+
+def _metrics(given: Any, where: str) -> tuple[str, ...] | None:
+    if given is None or given == "default":
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+        raise SpecError(f"{where}metrics = {given!r}: must be a list of metric names, 'default', or [] for none.")
+    names = tuple(given)
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise SpecError(f"{where}metrics: {twice[0]!r} is listed twice; each may be listed once.")
+    return names
+
+
+def read_spec(path: str | os.PathLike[str]) -> Spec:
+    """Read and check a TOML file.
+
+    Raises:
+        SpecError: the file is missing or no TOML, a key is unknown or a value not allowed; names file, line and key.
+
+    Example:
+        >>> read_spec("experiments/quickstart.toml").grid.axes["steps"]
+        (1, 2, 4)
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SpecError(f"{path}: cannot be read ({reason}). Give the path of a TOML file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path}: is not valid TOML: {error}.") from None
+
+    def where(table: str, key: str) -> str:
+        line = _line_of(text, table, key)
+        return f"{path}{f':{line}' if line else ''}: {f'[{table}] ' if table else ''}"
+
+    _check_keys(data, _KEYS, "", where)
+    for table in ("grid", "fixed", "engine"):
+        if not isinstance(data.get(table, {}), dict):
+            raise SpecError(f"{where('', table)}{table} = {data[table]!r}: must be a table, [{table}].")
+    _check_keys(data.get("engine", {}), ("kind",), "engine", where)
+    for key, purpose in (("model", "such as model = 'tiny'"), ("images", "such as images = ['*.png']")):
+        if key not in data:
+            raise SpecError(f"{path}: {key} is missing; a sweep needs it, {purpose}.")
+    for key in ("images",):  # a table or a number would be read as one picture
+        if not isinstance(data[key], str | list):
+            raise SpecError(f"{where('', key)}{key} = {data[key]!r}: must be a path or pattern, or a list of them.")
+    engine = data.get("engine", {}).get("kind", "local")
+    parts = {key: data[key] for key in ("model", "images", "metrics", "timing") if key in data}
+    name = data.get("name", path.stem)
+    grid, fixed = data.get("grid", {}), data.get("fixed", {})
+    return make_spec(
+        name=name, grid=grid, fixed=fixed, engine=engine, base=path.parent, file=path, where=where, **parts
+    )
+
+
+def stored_spec(folder: str | os.PathLike[str]) -> Spec:
+    """The specification that a run directory was last run with; its pictures are the copies kept there.
+
+    Raises:
+        SpecError: the directory has none.
+    """
+    path = Path(folder) / "spec.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        images = [Path(folder) / image["file"] for image in data["images"]]
+        parts = {key: data[key] for key in ("name", "model", "grid", "fixed", "metrics", "timing", "engine")}
+    except FileNotFoundError:
+        raise SpecError(f"{path}: there is no such file; {folder} is not the directory of a sweep.") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SpecError(f"{path}: cannot be read as a stored spec ({error}). Run the sweep's own spec again.") from None
+    return make_spec(images=images, where=lambda table, key: f"{path}: ", **parts)
+
+
+def _check_keys(
+    data: Mapping[str, Any], allowed: tuple[str, ...], table: str, where: Callable[[str, str], str]
+) -> None:
+    for key in data:
+        if key not in allowed:
+            close = difflib.get_close_matches(key, allowed, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            if key in SETTINGS:
+                hint = " It is a setting: put it under [grid] or [fixed]."
+            raise SpecError(f"{where(table, key)}{key}: there is no such key.{hint} Allowed are {', '.join(allowed)}.")
+
+
+def _line_of(text: str, table: str, key: str) -> int | None:
+    """The line on which a key is set in its table; None where it is written in another form (inline, dotted)."""
+    current = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            current = header[1]
+            if current == key and not table:  # the table itself is meant
+                return number
+        elif current == table and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
