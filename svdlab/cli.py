@@ -145,7 +145,7 @@ def sweep(
         on_plan=lambda plan: out.print(plan, highlight=False),
     )
     frame = result.frame()
-    out.print(results_table(frame, axes=list(result.axes)))
+    out.print(results_table(frame, axes=list(result.axes), width=out.width))
     _print_failures(frame)
     _print_path("run directory", result.path)
     if result.interrupted:
@@ -165,7 +165,7 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     counts = ", ".join(f"{count} {name}" for name, count in opened.status().items() if count)
     out.print(f"{opened.name}: {len(frame)} cells: {counts or 'none'}", markup=False, highlight=False)
     if len(frame):
-        out.print(results_table(frame, axes=list(opened.axes)))
+        out.print(results_table(frame, axes=list(opened.axes), width=out.width))
     _print_failures(frame)
 
 
@@ -218,21 +218,30 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def results_table(frame: pd.DataFrame, *, axes: list[str], most: int = 40) -> Table:
+# Shown in the terminal, the most telling first; as many as fit beside the settings. All are in results.csv.
+SHOWN = ("flow_mean", "warp_error", "lpips_input", "seconds", "clip_temporal", "flicker", "ssim_input")
+
+
+def results_table(frame: pd.DataFrame, *, axes: list[str], most: int = 40, width: int = 80) -> Table:
     """A table for the terminal: a row a setting, the mean of the metrics over pictures and seeds.
 
     Args:
         frame: `Sweep.frame()`.
         axes: the names that vary in the sweep.
         most: rows to show at the most.
+        width: characters a line.
     """
     groups = [name for name in axes if name not in ("image", "seed")]
-    shown = [
-        name for name in ("flow_mean", "warp_error", "flicker", "lpips_input", "clip_input", "seconds") if name in frame
-    ]
-    table = Table(title="mean over pictures and seeds" if len(groups) < len(axes) else None, title_justify="left")
+    left = width - sum(len(name) + 2 for name in [*groups, "done"])
+    shown = []
+    for name in SHOWN:
+        if name in frame and len(name) + 2 <= left:
+            shown.append(name)
+            left -= len(name) + 2
+    averaged = " and ".join({"image": "pictures", "seed": "seeds"}[name] for name in axes if name not in groups)
+    table = Table(title=f"mean over {averaged}" if averaged else None, title_justify="left", box=None, padding=(0, 1))
     for name in [*groups, "done", *shown]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     done = frame.assign(done=frame["status"] == "done")
     grouped = done.groupby(groups, sort=False, dropna=False) if groups else done.groupby(lambda _: 0)
     for index, (key, part) in enumerate(grouped):
@@ -244,7 +253,7 @@ def results_table(frame: pd.DataFrame, *, axes: list[str], most: int = 40) -> Ta
         table.add_row(
             *(f"{value:g}" if isinstance(value, float) else str(value) for value in settings),
             f"{part['done'].sum()}/{len(part)}",
-            *("" if value != value else f"{value:.4g}" for value in values),
+            *("" if value != value else f"{value:.3g}" for value in values),
         )
     return table
 

@@ -256,6 +256,8 @@ def test_the_results_table_averages_over_pictures_and_seeds():
     assert columns == {"steps": ["1", "2"], "done": ["2/2", "1/2"], "flow_mean": ["2", "5"]}
     assert results_table(frame, axes=["steps", "seed"], most=1).caption == "1 more rows are in results.csv"
     assert results_table(frame, axes=["seed"]).row_count == 1
+    narrow = results_table(frame, axes=["steps", "seed"], width=20)
+    assert [column.header for column in narrow.columns] == ["steps", "done"]
 
 
 @pytest.mark.slow

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from svdlab.video import read_video
 
 from svdlab.clip import Clip, display_is_static
 from svdlab.errors import VideoError
 from svdlab.request import Request
+from svdlab.video import read_video
 
 
 def moving_square(count: int = 6, size: int = 64) -> np.ndarray:

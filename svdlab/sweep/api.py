@@ -135,20 +135,22 @@ def plan_spec(
     dtype: str = "auto",
     retry: str | None = None,
 ) -> Plan:
-    """What `run_spec` would do, with everything checked and nothing computed or written. Arguments as there.
+    """What `run_spec` would do, with everything checked and no cell computed or written. Arguments as there.
 
-    The model is loaded, since its weights are part of what is checked and of every cell's key.
+    The model is loaded, since its weights are part of what is checked and of every cell's key. Where no cell is done,
+    a trial clip of one step tells the time.
 
     Example:
         >>> print(plan_spec("experiments/quickstart.toml"))
     """
     options = Options(retry=retry)
     spec, folder = _spec_and_folder(spec, out)
-    prepared, _ = prepare_in(spec, _pipe_of(spec, pipe, device, dtype), folder)
+    pipe = _pipe_of(spec, pipe, device, dtype)
+    prepared, _ = prepare_in(spec, pipe, folder)
     if not (folder / FILE).exists():
-        return make_plan(prepared, folder, None, retry=options.retry)
+        return make_plan(prepared, folder, None, retry=options.retry, pipe=pipe)
     with Ledger(folder) as ledger:
-        return make_plan(prepared, folder, ledger, retry=options.retry)
+        return make_plan(prepared, folder, ledger, retry=options.retry, pipe=pipe)
 
 
 def plan_text(spec: Spec | Target, **options: Any) -> str:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import MetricError, SweepError
 from svdlab.sweep.artifacts import estimate_bytes, portable
-from svdlab.sweep.cells import Cell, build_cells, count_calls, count_pixels
+from svdlab.sweep.calibrate import Rates, calibrate, rates_of
+from svdlab.sweep.cells import Cell, build_cells, count_pixels
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.pictures import Picture, open_pictures
 from svdlab.sweep.ranges import format_values
@@ -115,7 +116,8 @@ class Plan:
         others: cells of earlier declarations in the same directory; they stay.
         calls: denoiser calls still to make, counted as if every cell ran alone; guided steps count twice.
         backfill: finished cells that lack one of the metrics; it is computed from their latents.
-        seconds: estimated from the cells that this model finished on this device; None if there are none.
+        seconds: estimated; None if there was nothing to judge by.
+        judged_by: what the estimate rests on, in words.
         bytes: estimated size of what will be stored.
         free: bytes free on the disk.
         notes: what deserves a second look.
@@ -139,6 +141,7 @@ class Plan:
     seconds: float | None
     bytes: float
     free: int
+    judged_by: str = ""
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
@@ -163,7 +166,7 @@ class Plan:
             return "nothing to compute"
         if self.seconds is None:
             return "not known before the first cell is done; the progress bar estimates from then on"
-        return f"about {_duration(self.seconds)}, judged by the cells that are done"
+        return f"about {_duration(self.seconds)}, judged by {self.judged_by}"
 
     def text(self) -> str:
         """The plan as plain text."""
@@ -193,12 +196,20 @@ class Plan:
         return f"<table>{rows}</table>"
 
 
-def make_plan(prepared: Prepared, folder: Path, ledger: Ledger | None, *, retry: str | None = None) -> Plan:
+def make_plan(
+    prepared: Prepared,
+    folder: Path,
+    ledger: Ledger | None,
+    *,
+    retry: str | None = None,
+    pipe: Pipeline | None = None,
+) -> Plan:
     """What running `prepared` in `folder` would do now.
 
     Args:
         ledger: of the run directory; None if there is none yet.
         retry: ``"failed"`` runs failed cells again.
+        pipe: makes a trial clip to judge the time by, where no cell is done; None leaves the time open.
     """
     states = ledger.states() if ledger else {}
     here = Counter(states.get(cell.key, "pending") for cell in prepared.cells)
@@ -211,7 +222,11 @@ def make_plan(prepared: Prepared, folder: Path, ledger: Ledger | None, *, retry:
             f"{other} finished cells belong to other weights (or another precision) of {model['name']!r}; they stay,"
             " but count for nothing here"
         )
-    seconds, disk = estimate(todo, ledger, model["fingerprint"], model["device"])
+    rates = rates_for(todo, prepared, ledger, pipe)
+    if rates and rates.bytes:
+        disk = rates.bytes * sum(count_pixels(cell.settings) for cell in todo)
+    else:
+        disk = sum(estimate_bytes(cell.settings) for cell in todo)
     return Plan(
         name=prepared.spec.name,
         model=model["name"],
@@ -228,7 +243,8 @@ def make_plan(prepared: Prepared, folder: Path, ledger: Ledger | None, *, retry:
         others=len(set(states) - {cell.key for cell in prepared.cells}),
         calls=sum(cell.calls for cell in todo),
         backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
-        seconds=seconds,
+        seconds=rates.seconds(todo) if rates else None,
+        judged_by=rates.source if rates else "",
         bytes=disk,
         free=free,
         notes=tuple(notes),
@@ -261,25 +277,15 @@ def check_disk(plan: Plan) -> None:
         )
 
 
-def estimate(todo: list[Cell], ledger: Ledger | None, fingerprint: str, device: str) -> tuple[float | None, float]:
-    """Seconds and bytes that `todo` will take, judged by what is done.
-
-    Denoising is counted a call and a pixel, everything else a pixel; the sum is scaled by what cells really took
-    (`elapsed`: with metrics and files, and with what was shared) over what they cost alone.
-    """
-    rows = ledger.timings(fingerprint, device) if ledger else []
-    done = [(json.loads(row["settings"]), row) for row in rows if row["seconds"]]
-    if not done:
-        return None, sum(estimate_bytes(cell.settings) for cell in todo)
-    pixels = sum(count_pixels(settings) for settings, _ in done)
-    call = sum(row["seconds_denoise"] for _, row in done) / sum(
-        count_pixels(settings) * count_calls(settings) for settings, _ in done
-    )
-    rest = sum(row["seconds"] - row["seconds_denoise"] for _, row in done) / pixels
-    real = sum(row["elapsed"] for _, row in done) / sum(row["seconds"] for _, row in done)
-    seconds = sum(count_pixels(cell.settings) * (cell.calls * call + rest) for cell in todo) * real
-    size = sum(row["bytes"] for _, row in done) / pixels
-    return seconds, sum(count_pixels(cell.settings) for cell in todo) * size
+def rates_for(todo: list[Cell], prepared: Prepared, ledger: Ledger | None, pipe: Pipeline | None) -> Rates | None:
+    """What cells take: judged by those that this model finished on this device, else by a trial with `pipe`."""
+    rows = ledger.timings(prepared.model["fingerprint"], prepared.model["device"]) if ledger else []
+    rates = rates_of((json.loads(row["settings"]), dict(row)) for row in rows)
+    if rates is None and todo and pipe is not None:
+        first = todo[0]
+        image = next(picture.image for picture in prepared.pictures if picture.digest == first.image)
+        rates = calibrate(first, image, prepared.metrics, pipe)
+    return rates
 
 
 def _existing(folder: Path) -> Path:

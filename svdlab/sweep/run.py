@@ -100,7 +100,8 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
     with writing(folder) as ledger:
         if ledger.labels() != labels:
             raise SweepError(f"{folder}: another process wrote there while this one was planning. Run again.")
-        plan = make_plan(prepared, folder, ledger, retry=options.retry)
+        shown = options.on_plan is not None  # a trial for the estimate is worth its seconds only if somebody reads it
+        plan = make_plan(prepared, folder, ledger, retry=options.retry, pipe=pipe if shown else None)
         check_disk(plan)
         _announce(plan, prepared, options)
         _declare(prepared, folder, ledger)

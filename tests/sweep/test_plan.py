@@ -6,11 +6,16 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 from rich.console import Console
 
 import svdlab as sl
 from svdlab.errors import SpecError, SweepError
+from svdlab.request import Request
 from svdlab.sweep import plan_spec, plan_text
+from svdlab.sweep.calibrate import calibrate
+from svdlab.sweep.cells import Cell
 from svdlab.sweep.frame import COSTS
 from svdlab.sweep.plan import check_disk
 from svdlab.sweep.spec import make_spec
@@ -32,7 +37,7 @@ def plan(spec, pipe, tmp_path):
 def test_a_plan_counts_cells_calls_and_bytes_and_makes_nothing(plan, tmp_path):
     assert (plan.total, plan.done, plan.failed, plan.todo, plan.others, plan.backfill) == (36, 0, 0, 36, 0, 0)
     assert plan.calls == 2 * 3 * 2 * (1 + 2 + 4) * 2  # pictures, cond_aug, seeds, steps, guidance
-    assert plan.seconds is None
+    assert 0.1 < plan.seconds < 600  # by a trial; only its order of magnitude is sure
     assert 0 < plan.bytes < 10e6 < plan.free
     assert not (tmp_path / "run").exists()
 
@@ -47,7 +52,7 @@ def test_a_plan_reads_as_text(plan, tmp_path):
     assert shown["max_guidance"] == "3.0  (fixed)"
     assert shown["cells"] == "36 = 0 done, 36 to do"
     assert shown["denoiser calls"] == "168"
-    assert shown["time"].startswith("not known before the first cell")
+    assert shown["time"].endswith("judged by a trial of one step")
     assert "free" in shown["disk"]
     assert "random weights" in shown["note"]
 
@@ -63,6 +68,36 @@ def test_a_plan_shows_itself_to_rich_and_to_a_notebook(plan):
     html = plan._repr_html_()
     assert "&lt;b&gt; -&gt;" in html
     assert html.count("<tr>") == len(plan.rows())
+
+
+def test_a_trial_that_fails_leaves_the_time_open(spec, tmp_path):
+    """The error is the cells' to report: a UNet without memory, by a hook on the real network."""
+    pipe = sl.load("tiny-random", device="cpu")
+
+    def no_memory(*args):
+        raise torch.OutOfMemoryError("out of memory")
+
+    pipe.components.unet.register_forward_pre_hook(no_memory)
+    plan = plan_spec(spec, pipe=pipe, out=tmp_path / "run")
+    assert plan.seconds is None
+    assert "not known before the first cell" in plan.text()
+
+
+def test_a_large_clip_is_tried_with_two_frames(pipe, spec, pictures):
+    shapes = []
+    handle = pipe.components.unet.register_forward_pre_hook(lambda module, args: shapes.append(args[0].shape))
+    cell = Cell(
+        key="",
+        image="",
+        label="",
+        settings=Request(image="", num_frames=14, width=192, height=192, seed=0).resolve(pipe.defaults).settings(),
+    )
+    image = Image.open(pictures / "rocket.png")
+    rates = calibrate(cell, image, ("flow_mean",), pipe)
+    handle.remove()
+    assert [shape[1] for shape in shapes] == [2, 2]
+    assert rates.seconds([cell]) == pytest.approx(14 * 192**2 * (4 * rates.call + rates.rest))
+    assert len(pipe._cache) == 0
 
 
 def test_time_and_size_are_judged_by_what_is_done(spec, pipe, tmp_path):
