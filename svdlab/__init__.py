@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 from svdlab._version import __version__
@@ -28,7 +29,23 @@ if TYPE_CHECKING:
     from svdlab.request import Defaults, Request
     from svdlab.sweep import Sweep, open_sweep, sweep
 
-logging.getLogger("svdlab").addHandler(logging.NullHandler())
+
+def _speak_to_people() -> None:
+    """Show svdlab's own lines (which device and why, what is fetched) to a person at a prompt or in a notebook.
+
+    A program that imports svdlab hears nothing unless it asks, and whoever has set up logging keeps it as it is.
+    """
+    log = logging.getLogger("svdlab")
+    log.addHandler(logging.NullHandler())
+    interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
+    if interactive and not logging.getLogger().handlers and len(log.handlers) == 1:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+_speak_to_people()
 
 _HOMES = {
     "Clip": "svdlab.clip",

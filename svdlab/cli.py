@@ -98,9 +98,13 @@ def generate(
     request = Request(image=image, **{name: given[name] for name in SETTINGS if given[name] is not None})
     if output.suffix.lower() != ".mp4" or not output.parent.is_dir():
         raise VideoError(f"--output = {str(output)!r}: must be a file name ending in .mp4 in a folder that exists.")
-    load_image(image)  # a bad picture is said before weights are loaded
+    load_image(image)  # what is wrong with the picture or the settings is said before weights are loaded
 
+    from svdlab.models import CATALOGUE
     from svdlab.pipeline import load
+
+    if model in CATALOGUE:
+        request.resolve(CATALOGUE[model].defaults)
 
     pipe = load(model, device=device, dtype=dtype)
     if pipe.notice:
@@ -174,7 +178,8 @@ def models() -> None:
     """List the models that can be named, with memory and licence, and which are on this machine."""
     from svdlab.models import CATALOGUE, is_local
 
-    table = Table("name", "what", "frames x height x width", "download", "on this machine", "licence")
+    table = Table("name", "what", "clip", "download", "here", "licence", box=None, padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
     for info in CATALOGUE.values():
         d = info.defaults
         size = f"{d.num_frames}x{d.height}x{d.width}"
@@ -209,10 +214,11 @@ def doctor() -> None:
     from svdlab.doctor import checkup
 
     findings = checkup()
-    table = Table("", "what", "found", "to mend it", show_lines=False)
+    table = Table("", "what", "found", "to mend it", box=None, padding=(0, 2, 0, 0))
+    table.columns[1].no_wrap = True
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}
     for finding in findings:
-        table.add_row(marks[finding.state], finding.what, escape(finding.found), escape(finding.mend))
+        table.add_row(marks[finding.state], escape(finding.what), escape(finding.found), escape(finding.mend))
     out.print(table)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 import os
 from collections.abc import Mapping
@@ -140,7 +141,7 @@ class Clip:
         style = f"width:{min(shown, 768)}px;max-width:100%" + (";image-rendering:pixelated" if shown > width else "")
         data = base64.b64encode(self.to_mp4()).decode()
         return (
-            f'<video controls loop autoplay muted playsinline style="{style}" aria-label="{self!r}"'
+            f'<video controls loop autoplay muted playsinline style="{style}" aria-label="{html.escape(repr(self))}"'
             f' src="data:video/mp4;base64,{data}"></video>'
         )
 

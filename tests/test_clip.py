@@ -82,6 +82,12 @@ def test_a_live_notebook_gets_a_player_and_a_static_one_a_picture(monkeypatch):
     assert still["image/jpeg"][:2] == b"\xff\xd8"
 
 
+def test_a_name_from_outside_cannot_break_out_of_the_player(monkeypatch):
+    monkeypatch.setenv("SVDLAB_DISPLAY", "live")
+    clip = Clip(frames=moving_square(), request=Request("a.png"), model={"name": '"><script>alert(1)</script>'})
+    assert "<script>" not in clip._repr_mimebundle_()["text/html"]
+
+
 def test_the_display_mode_is_checked(monkeypatch):
     monkeypatch.delenv("SVDLAB_DISPLAY", raising=False)
     assert not display_is_static()

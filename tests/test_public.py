@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -26,6 +28,13 @@ def test_sweep_is_a_function_and_a_package():
 
     assert callable(sl.sweep)
     assert sl.sweep.spec is svdlab.sweep.spec
+
+
+@pytest.mark.parametrize(("flags", "heard"), [((), ""), (("-i",), "hello\n")])
+def test_a_person_at_a_prompt_hears_what_a_program_does_not(flags, heard):
+    code = "import svdlab, logging; logging.getLogger('svdlab').info('hello')\n"
+    done = subprocess.run([sys.executable, "-q", *flags], input=code, capture_output=True, text=True, check=True)
+    assert done.stderr.replace(">>> ", "").strip() == heard.strip()
 
 
 def test_version_is_one():

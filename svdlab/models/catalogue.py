@@ -34,8 +34,7 @@ _TEACHER = Defaults(
     good_steps=25,
 )
 _SVD_GB = 4.51  # UNet 3.05, CLIP 1.26, VAE 0.20
-_STABILITY = "Stability AI community licence of Stable Video Diffusion"
-_ANIMATELCM = f"{_STABILITY}, from which the weights derive; the code of AnimateLCM is MIT"
+_STABILITY = "Stability AI community licence"
 
 _ENTRIES = (
     ModelInfo(
@@ -52,20 +51,21 @@ _ENTRIES = (
         title="AnimateLCM-SVD-xt 1.1 (1 to 8 steps)",
         kind="student",
         defaults=_STUDENT,
-        licence=_ANIMATELCM,
+        licence=_STABILITY,
         memory_gb=_SVD_GB,
         download_gb=7.56,  # its UNet is published in fp32: 6.10
         repo_id="wangfuyun/AnimateLCM-SVD-xt",
         base="svd-xt",
         unet_file="AnimateLCM-SVD-xt-1.1.safetensors",
-        notes="The default real model. Distilled at one motion bucket (127) and fps, so expect little of either.",
+        notes="The default real model. Distilled at one motion bucket (127) and fps, so expect little of either. Its"
+        " weights derive from SVD and keep SVD's licence; AnimateLCM's code is MIT.",
     ),
     ModelInfo(
         name="animatelcm-svd-xt",
         title="AnimateLCM-SVD-xt (1 to 8 steps)",
         kind="student",
         defaults=_STUDENT,
-        licence=_ANIMATELCM,
+        licence=_STABILITY,
         memory_gb=_SVD_GB,
         download_gb=7.56,
         repo_id="wangfuyun/AnimateLCM-SVD-xt",
