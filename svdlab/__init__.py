@@ -39,7 +39,7 @@ def _speak_to_people() -> None:
     log.addHandler(logging.NullHandler())
     interactive = hasattr(sys, "ps1") or "ipykernel" in sys.modules
     if interactive and not logging.getLogger().handlers and len(log.handlers) == 1:
-        handler = logging.StreamHandler()
+        handler = logging.StreamHandler(sys.stdout)  # the error stream is shown in red by notebooks
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)

@@ -140,9 +140,11 @@ class Clip:
         shown = width if width >= 256 else width * (256 // width)
         style = f"width:{min(shown, 768)}px;max-width:100%" + (";image-rendering:pixelated" if shown > width else "")
         data = base64.b64encode(self.to_mp4()).decode()
+        about = html.escape(repr(self).removeprefix("Clip(").removesuffix(")"))
         return (
-            f'<video controls loop autoplay muted playsinline style="{style}" aria-label="{html.escape(repr(self))}"'
-            f' src="data:video/mp4;base64,{data}"></video>'
+            f'<figure style="margin:0"><video controls loop autoplay muted playsinline style="{style}"'
+            f' aria-label="{about}" src="data:video/mp4;base64,{data}"></video>'
+            f'<figcaption style="font-size:smaller;opacity:.7">{about}</figcaption></figure>'
         )
 
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 
 class SvdlabError(Exception):
-    """Base of every error that svdlab raises on purpose; the command line prints its text without a traceback."""
+    """Base of every error that svdlab raises on purpose; the command line and notebooks show its text alone.
+
+    The traceback is there for those who want it: ``traceback.print_exc()``, ``%debug``, or ``%tb`` in a notebook.
+    """
+
+    def _render_traceback_(self, *args: object) -> list[str]:
+        """What IPython shows in place of a traceback, whose frames would bury the sentence that helps."""
+        return [f"{type(self).__name__}: {self}"]
 
 
 class RequestError(SvdlabError, ValueError):

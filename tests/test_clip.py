@@ -74,7 +74,8 @@ def test_a_live_notebook_gets_a_player_and_a_static_one_a_picture(monkeypatch):
     monkeypatch.setenv("SVDLAB_DISPLAY", "live")
     live = clip._repr_mimebundle_()
     assert set(live) == {"text/plain", "text/html"}
-    assert live["text/html"].startswith("<video controls loop")
+    assert "<video controls loop" in live["text/html"]
+    assert "6 frames, 64x64, 8 fps</figcaption>" in live["text/html"]
     assert "pixelated" in live["text/html"]
     monkeypatch.setenv("SVDLAB_DISPLAY", "static")
     still = clip._repr_mimebundle_()

@@ -34,7 +34,7 @@ def test_sweep_is_a_function_and_a_package():
 def test_a_person_at_a_prompt_hears_what_a_program_does_not(flags, heard):
     code = "import svdlab, logging; logging.getLogger('svdlab').info('hello')\n"
     done = subprocess.run([sys.executable, "-q", *flags], input=code, capture_output=True, text=True, check=True)
-    assert done.stderr.replace(">>> ", "").strip() == heard.strip()
+    assert done.stdout.strip() == heard.strip()
 
 
 def test_version_is_one():
