@@ -240,19 +240,19 @@ class Pipeline:
         )
         return Conditioning(embedding, latent, time_ids(request)), cost + latent_cost, spent + latent_spent
 
+    @torch.no_grad()  # as a decorator it ends at each yield; a block would switch gradients off for the caller too
     def _steps(self, job: _Job) -> Iterator[Step]:
         """The sampling loop; stops with words at the first value that is not finite."""
         first = job.requests[0]
         noise = reinjection([request.seed for request in job.requests], job.sigmas, job.x)  # type: ignore[misc]
         denoiser = self._denoiser(job.requests, job.conditioning)
-        with torch.no_grad():
-            for step in iterate(denoiser, job.x, job.sigmas, noise, gamma=first.gamma):  # type: ignore[arg-type]
-                if not bool(torch.isfinite(step.denoised).all()):
-                    raise ModelError(
-                        f"step {step.k + 1} of {first.steps} (sigma {step.sigma:.4g}): the model's output is not"
-                        f" finite in {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
-                    )
-                yield step
+        for step in iterate(denoiser, job.x, job.sigmas, noise, gamma=first.gamma):  # type: ignore[arg-type]
+            if not bool(torch.isfinite(step.denoised).all()):
+                raise ModelError(
+                    f"step {step.k + 1} of {first.steps} (sigma {step.sigma:.4g}): the model's output is not"
+                    f" finite in {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
+                )
+            yield step
 
     def _denoiser(self, requests: Sequence[Request], conditioning: Sequence[Conditioning]) -> Denoiser:
         """The UNet with its conditioning as `denoiser(x, sigma) -> x0`, with per-frame guidance where asked for."""

@@ -230,6 +230,13 @@ def test_stream_previews_every_step_and_ends_with_the_clip(pipe):
     assert not np.array_equal(previews[0].decode().frames, clip.frames)
 
 
+def test_stream_leaves_gradients_as_they_were_for_the_caller(pipe):
+    for preview in pipe.stream(blobs(), steps=2, **SMALL):
+        assert torch.is_grad_enabled()
+        assert not preview.latents.requires_grad
+    assert torch.is_grad_enabled()
+
+
 def test_latents_that_are_not_finite_name_the_step():
     pipe = sl.load("tiny-random", device="cpu")
     calls = []
