@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import MetricError, SvdlabError
+from svdlab.interrupt import StopRequest
 from svdlab.sweep.artifacts import LATENTS, load_clip, read_manifest, update_manifest
 from svdlab.sweep.frame import export
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.measure import DECODED, VIDEO, measure
 from svdlab.sweep.plan import metric_names
-from svdlab.sweep.progress import StopRequest, counted
+from svdlab.sweep.progress import counted
 from svdlab.sweep.writing import writing
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def backfill(folder: Path, names: Iterable[str], *, pipe: Pipeline | None = None
     with writing(folder) as ledger:
         todo = outdated(ledger, wanted, fingerprint=pipe.fingerprint if pipe else None)
         try:
-            with StopRequest() as stop:
+            with StopRequest("cell") as stop:
                 return fill(folder, ledger, todo, pipe=pipe, progress=progress, stop=lambda: stop.asked)
         finally:
             export(ledger, folder)

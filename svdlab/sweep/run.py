@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import SweepError
 from svdlab.files import atomic_path, write_atomic
+from svdlab.interrupt import StopRequest
 from svdlab.request import SettingWarning
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import fill
@@ -29,7 +30,7 @@ from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep
-from svdlab.sweep.progress import Bar, StopRequest
+from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
 from svdlab.sweep.writing import check_folder, recover, writing
 
@@ -106,7 +107,7 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         _announce(plan, prepared, options)
         _declare(prepared, folder, ledger)
         try:
-            with StopRequest() as stop:
+            with StopRequest("cell") as stop:
                 _fill_lacking(prepared, pipe, folder, ledger, stop, options)
                 _run_cells(prepared, pipe, folder, ledger, stop, options)
         except KeyboardInterrupt:

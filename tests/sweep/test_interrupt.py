@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import svdlab as sl
+from svdlab.interrupt import StopRequest
 from svdlab.sweep.ledger import Ledger
-from svdlab.sweep.progress import StopRequest
 from tests.sweep.conftest import SMALL
 
 
@@ -105,7 +105,7 @@ def test_outside_of_the_main_thread_no_handler_is_touched():
     before, seen = signal.getsignal(signal.SIGINT), []
 
     def work():
-        with StopRequest() as stop:
+        with StopRequest("cell") as stop:
             seen.append((signal.getsignal(signal.SIGINT), stop.asked))
 
     thread = threading.Thread(target=work)
@@ -117,7 +117,7 @@ def test_outside_of_the_main_thread_no_handler_is_touched():
 def test_a_job_that_ignores_interrupts_goes_on_ignoring_them():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with StopRequest() as stop:
+        with StopRequest("cell") as stop:
             press()
             assert not stop.asked
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,0 +1,1 @@
+"""Training: a procedural video world, teacher training, and consistency distillation."""
