@@ -209,6 +209,57 @@ def weights(
 
 
 @app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="Recipe, TOML; see experiments/tiny.toml.")],
+    run: Annotated[Path, typer.Option("--out", help="Folder of the run; the model ends up in its folder `model`.")],
+) -> None:
+    """Train a small teacher on the procedural world; started again, it goes on where it was.
+
+    Example: svdlab train experiments/tiny.toml --out runs/tiny-teacher
+    """
+    from svdlab.training.recipe import read_recipe
+    from svdlab.training.teacher import train as train_teacher
+
+    trained = train_teacher(read_recipe(recipe), run)
+    if trained.folder is None:
+        out.print(
+            f"stopped; the same command goes on: svdlab train {recipe} --out {run}", markup=False, highlight=False
+        )
+        raise typer.Exit(130)
+    _print_path("teacher", trained.folder)
+
+
+@app.command()
+def distill(
+    run: Annotated[Path, typer.Option("--out", help="Folder of the run; the model ends up in its folder `student`.")],
+    teacher: Annotated[str, typer.Option(help="Many-step model: a name, a folder or org/name.")],
+    data: Annotated[str, typer.Option(help="A folder of mp4 files, or 'world' for the procedural world.")],
+    settings: Annotated[Path | None, typer.Option(help="Settings of the distillation, TOML.")] = None,
+) -> None:
+    """Distil a many-step model into a few-step one; started again, it goes on where it was.
+
+    Example: svdlab distill --teacher svd-xt --data videos --out runs/student
+    """
+    from svdlab.training.distill import distill as distill_student
+    from svdlab.training.distill import load_teacher
+    from svdlab.training.distill_step import DistillSettings
+    from svdlab.training.recipe import read_settings
+    from svdlab.training.world import World
+
+    chosen = DistillSettings() if settings is None else read_settings(DistillSettings, settings)
+    components = load_teacher(teacher, chosen)
+    clips: Any = data
+    if data == "world":
+        native = components.defaults
+        clips = World(size=native.width, num_frames=native.num_frames, stage="full")
+    result = distill_student(components, clips, chosen, out=run)
+    if not result.finished:
+        out.print(f"stopped after {result.step} steps; the same command goes on", highlight=False)
+        raise typer.Exit(130)
+    _print_path("student", run / "student")
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, which device is used, which weights are here, and how to mend what is missing."""
     from svdlab.doctor import checkup

@@ -14,7 +14,7 @@ from pathlib import Path
 from svdlab._version import __version__
 from svdlab.files import cache_dir
 
-EXTRAS = {"hosted": "fal_client", "serve": "fastapi", "ray": "ray", "test": "pytest"}
+EXTRAS = {"hosted": "fal_client", "serve": "fastapi", "ray": "ray", "train": "accelerate", "test": "pytest"}
 NEEDED = ("torch", "torchvision", "diffusers", "transformers", "safetensors", "lpips", "opencv-python-headless", "av")
 
 

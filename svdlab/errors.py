@@ -49,3 +49,7 @@ class SpecError(SvdlabError, ValueError):
 
 class SweepError(SvdlabError, RuntimeError):
     """A run directory cannot be used: locked by another process, of another version, or damaged."""
+
+
+class TrainingError(SvdlabError, RuntimeError):
+    """Training cannot start, go on or end well: settings that do not fit, a damaged checkpoint, a loss not finite."""

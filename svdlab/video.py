@@ -37,7 +37,7 @@ _LIMITED = 1  # FFmpeg's name for it is the "MPEG" range
 _STANDARD_KEYS = {"title", "artist", "comment", "description", "copyright", "date"}
 _CONTAINER_KEYS = {"major_brand", "minor_version", "compatible_brands", "creation_time", "encoder"}
 # Containers that may be opened. Playlists and the like, which name further files, are not among them.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -325,7 +325,7 @@ def _to_yuv420(rgb: np.ndarray) -> np.ndarray:
 
 def _decode(file: Any, label: str, max_frames: int | None) -> Video:
     # The data comes from this open file alone: no protocol may be used, and no format that names other files.
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     frames: list[np.ndarray] = []
     try:
         with av.open(file, mode="r", options=options) as container:
@@ -337,7 +337,7 @@ def _decode(file: Any, label: str, max_frames: int | None) -> Video:
             for packet in container.demux(stream):
                 if packet.is_corrupt:
                     raise VideoError(f"source={label} is cut short or damaged after {len(frames)} frames.")
-                frames += [_to_rgb(frame) for frame in packet.decode()]
+                frames += [to_rgb(frame) for frame in packet.decode()]
                 if len(frames) * (frames[0].nbytes if frames else 0) > MAX_DECODED_BYTES:
                     raise VideoError(
                         f"source={label}: more than {MAX_DECODED_BYTES} bytes of frames. Give max_frames, "
@@ -359,7 +359,7 @@ def _decode(file: Any, label: str, max_frames: int | None) -> Video:
     return Video(np.stack(frames[:max_frames]), float(rate), metadata)
 
 
-def _to_rgb(frame: av.VideoFrame) -> np.ndarray:
+def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     """One decoded frame as uint8 ``[height, width, 3]``, by the colour matrix that its stream names, turned upright."""
     matrix: Any = frame.colorspace
     if matrix == 2:  # unspecified: players take BT.709 for high definition and BT.601 below

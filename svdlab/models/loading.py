@@ -197,7 +197,7 @@ def _from_pretrained(source: Source, part: str, dtype: torch.dtype) -> Any:
 
     # Without accelerate, diffusers would fall back to this by itself, with a page of warning.
     extra = {} if part == "image_encoder" else {"low_cpu_mem_usage": is_accelerate_available()}
-    with _explained(source, part), _quietly():
+    with _explained(source, part), quietly():
         model, report = _class(part).from_pretrained(
             source.folder / part,
             dtype=dtype,
@@ -240,7 +240,7 @@ def _move(model: Any, part: str, device: torch.device, dtype: torch.dtype, memor
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """No progress bar for what takes a moment; transformers' switch is put back as it was."""
     from transformers.utils import logging as chatter
 

@@ -1,0 +1,211 @@
+"""A recipe: everything that decides what a training run makes, as one frozen object that can be read from TOML."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from svdlab.errors import TrainingError
+from svdlab.files import write_atomic
+from svdlab.training.networks import UNetSettings
+from svdlab.training.objective import Objective
+from svdlab.training.settings import FREE, LoopSettings
+from svdlab.training.vae import CHANNELS, PATCH
+
+RECORD = "recipe.json"
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderSettings:
+    """How the VAE's decoder is trained."""
+
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=1000, learning_rate=3e-4, averages=(0.995,)))
+    world: str = "full"  # stage of the world whose frames it learns
+    clips: int = 2  # clips a step
+    frames: int = 4  # successive frames of each
+    noise: float = 0.04  # on the latents
+    pca_clips: int = 64  # clips whose frames the latents are fitted to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the teacher's training; it starts from the averaged weights of the stage before."""
+
+    world: str = "full"  # stage of the world: "easy", "headings" or "full"
+    loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=4000))
+    objective: Objective = field(default_factory=Objective)
+    batch: int = 4  # clips a step, in each process
+    frames: int | None = None  # first frames of each clip; None: all
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise TrainingError(f"batch = {self.batch}: must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A teacher, from the first weight to the finished folder. Settings marked * may change when a run goes on.
+
+    Example:
+        >>> read_recipe("experiments/tiny.toml").stages[0].world
+        'easy'
+    """
+
+    name: str = "tiny-teacher"
+    seed: int = 0
+    size: int = 64  # px
+    num_frames: int = 25
+    vae_channels: tuple[int, ...] = CHANNELS
+    unet: UNetSettings = field(default_factory=UNetSettings)
+    train_image_encoder: bool = True  # False: its random features are good enough
+    decoder: DecoderSettings = field(default_factory=DecoderSettings)
+    stages: tuple[Stage, ...] = (Stage(world="easy"), Stage(world="headings"), Stage(world="full"))
+    max_guidance: float = 1.0  # what the finished model's card recommends
+    processes: int = 0  # * that render
+    ahead: int = 2  # * batches that are rendered ahead
+
+    def __post_init__(self) -> None:
+        factor = PATCH * 2 ** (len(self.unet.channels) - 1)
+        rules: tuple[tuple[str, bool, str], ...] = (
+            ("size", self.size >= 16 and self.size % factor == 0, f"a multiple of {factor}, at least 16"),
+            ("num_frames", self.num_frames >= 2, "at least 2"),
+            ("stages", bool(self.stages), "at least one"),
+            ("processes", self.processes >= 0, "0 or more"),
+            ("ahead", self.ahead >= 0, "0 or more"),
+            (
+                "stages",
+                all(stage.frames is None or 2 <= stage.frames <= self.num_frames for stage in self.stages),
+                f"with frames from 2 to num_frames = {self.num_frames}",
+            ),
+            (
+                "decoder",
+                1 <= self.decoder.frames <= self.num_frames and self.decoder.clips >= 1 and self.decoder.pca_clips >= 1,
+                f"with clips and pca_clips of at least 1, and frames from 1 to num_frames = {self.num_frames}",
+            ),
+        )
+        for name, kept, rule in rules:
+            if not kept:
+                raise TrainingError(f"{name} = {getattr(self, name)!r}: must be {rule}.")
+
+
+def read_recipe(path: str | os.PathLike[str]) -> Recipe:
+    """Read a recipe from TOML. Its tables are named as the fields are; what is left out keeps its default.
+
+        name = "tiny-teacher"
+        [unet]
+        channels = [64, 64, 128]
+        [[stages]]
+        world = "easy"
+        loop = { steps = 4000 }
+
+    Raises:
+        TrainingError: the file cannot be read, or has a name or a value that a recipe has not.
+    """
+    return read_settings(Recipe, path)
+
+
+def read_settings(cls: type[Settings], path: str | os.PathLike[str]) -> Settings:
+    """Any of the settings of this room from TOML, as `read_recipe` reads a recipe.
+
+    Raises:
+        TrainingError: the file cannot be read, or has a name or a value that these settings have not.
+
+    Example:
+        >>> read_settings(DistillSettings, "distill.toml").solver
+        'euler'
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read as TOML ({error}).") from error
+    return parse(cls, content, where=str(path))
+
+
+def parse(cls: type, content: Mapping[str, Any], *, where: str) -> Any:
+    """A settings dataclass from plain tables, with every name and type checked.
+
+    Raises:
+        TrainingError: naming the place, the value and what is allowed.
+    """
+    hints = get_type_hints(cls)
+    unknown = sorted(content.keys() - hints.keys())
+    if unknown:
+        raise TrainingError(f"{where}: there is no setting {unknown[0]!r}. Known are {', '.join(hints)}.")
+    values = {name: _value(hints[name], value, where=f"{where}: {name}") for name, value in content.items()}
+    try:
+        return cls(**values)
+    except TrainingError as error:
+        raise TrainingError(f"{where}: {error}") from None
+    except TypeError as error:  # one without a default is missing
+        raise TrainingError(f"{where}: incomplete ({error}).") from None
+
+
+def _value(kind: Any, value: Any, *, where: str) -> Any:
+    """One value of TOML as the type that a field wants."""
+    if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
+        return parse(kind, value, where=where)  # type: ignore[arg-type]
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is types.UnionType:
+        return _value(next(arg for arg in args if arg is not type(None)), value, where=where)
+    if origin is tuple and isinstance(value, list):
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise TrainingError(f"{where} = {value!r}: {len(args)} values are needed.")
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        return tuple(_value(k, v, where=f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if origin is not None and isinstance(value, Mapping):  # a table of numbers by name
+        return {key: _value(args[1], part, where=f"{where}.{key}") for key, part in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if origin is not None or type(value) is not kind:
+        wanted = getattr(kind, "__name__", str(kind)) if origin is None else "a list or a table"
+        raise TrainingError(f"{where} = {value!r}: must be {wanted}.")
+    return value
+
+
+def check_record(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Write down the recipe of a run when it begins, and refuse to go on with another one.
+
+    Raises:
+        TrainingError: naming each setting that differs; or the run exists and `resume` is False.
+    """
+    path = out / RECORD
+    now = _flat(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(now, indent=2) + "\n")
+        return
+    if not resume:
+        raise TrainingError(f"resume = False: {out} was begun before. Use resume=True to go on, or another folder.")
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}). Use another folder.") from error
+    changed = [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if changed:
+        raise TrainingError(f"{out}: begun with another recipe: {'; '.join(changed)}. Give the old one to go on.")
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}, without what may change."""
+    if isinstance(value, dict) and value:
+        parts = [
+            _flat(part, f"{name}.{key}") for key, part in value.items() if key not in (*FREE, "processes", "ahead")
+        ]
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        parts = [_flat(part, f"{name}[{i}]") for i, part in enumerate(value)]
+    else:
+        return {name.removeprefix("."): value}
+    return {key: found for part in parts for key, found in part.items()}

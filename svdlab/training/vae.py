@@ -1,0 +1,341 @@
+"""The small VAE: an encoder that is constructed, not trained, and a decoder that starts as an upsampling.
+
+The encoder computes 4 numbers of each patch of 4 x 4 pixels: its leading principal components, scaled to about unit
+variance. It is built into stock layers: the strided convolutions split the picture into its phases and project them,
+the residual branches are zero, and the one norm and nonlinearity on the way are passed linearly (see `_carry`). So a
+latent is one strided convolution of the picture, to within a percent, and training data is encoded at no cost.
+
+With one layer a block, the decoder's attention exists but diffusers never calls it; it is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from svdlab.errors import TrainingError
+from svdlab.training.loop import Result, run_loop
+from svdlab.training.settings import LoopSettings, step_seed
+from svdlab.training.state import State, make_state
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+
+PATCH = 4  # px a side of what one latent pixel sees
+LATENTS = 4
+CHANNELS = (96, 64, 128)  # at the picture's size, a half, a quarter; ends must have 3 channels a norm group or more
+# Constants that outweigh the signal in the statistics of a norm group, as multiples of its unit. Latents may be large
+# (cond_aug noise); colours lie in [-1, 1], and the decoder is trained, for which smaller constants are kinder.
+LATENT_PILLAR = 16.0
+COLOUR_PILLAR = 3.0
+
+FrameFn = Callable[[int, int], Tensor]
+"""`frames(step, rank)` -> float32 `[batch, frames, 3, height, width]` in [-1, 1], a pure function of its arguments."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Projection:
+    """The linear map from patches to latents, and back to the patch's mean colour.
+
+    Example:
+        >>> latents = encode(pixels, fit_pca(frames))
+    """
+
+    weight: Tensor  # [4, 3, 4, 4]: latents = conv(pixels, weight, bias, stride=4), pixels in [-1, 1]
+    bias: Tensor  # [4]
+    colour: Tensor  # [3, 4]: mean colour of a patch = colour @ latent + colour_bias
+    colour_bias: Tensor  # [3]
+    psnr: float  # dB, of the best linear reconstruction of the frames it was fitted to, over [-1, 1]
+
+    def to(self, device: torch.device | str) -> Projection:
+        """The same on another device."""
+        names = ("weight", "bias", "colour", "colour_bias")
+        return Projection(**{name: getattr(self, name).to(device) for name in names}, psnr=self.psnr)
+
+    def save(self, path: Path) -> None:
+        """Write it as safetensors, whole or not at all."""
+        from safetensors.torch import save_file
+
+        from svdlab.files import atomic_path
+
+        names = ("weight", "bias", "colour", "colour_bias")
+        with atomic_path(path) as tmp:
+            save_file({name: getattr(self, name).cpu().contiguous() for name in names}, tmp, {"psnr": repr(self.psnr)})
+
+    @staticmethod
+    def load(path: Path) -> Projection:
+        """Read what `save` wrote."""
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return Projection(**tensors, psnr=float(file.metadata()["psnr"]))
+
+
+def fit_pca(frames: np.ndarray, *, patch: int = PATCH, floor: float = 0.2) -> Projection:
+    """Principal components of the patches of some frames.
+
+    Each component is divided by its standard deviation, but by no less than `floor` of the largest: a faint one
+    would otherwise carry the noise of `cond_aug` at many times the strength.
+
+    Args:
+        frames: uint8 `[n, height, width, 3]`; a few hundred, of what is to be encoded.
+        patch: px a side; the picture's sides must be multiples.
+
+    Raises:
+        TrainingError: the frames are not of that form, or all alike.
+
+    Example:
+        >>> fit_pca(world.scene(0).frames).weight.shape
+        torch.Size([4, 3, 4, 4])
+    """
+    if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1] % patch or frames.shape[2] % patch:
+        raise TrainingError(
+            f"frames: uint8 of shape [n, height, width, 3] with sides that are multiples of {patch} are needed, not"
+            f" {frames.dtype} {list(frames.shape)}."
+        )
+    n, height, width, _ = frames.shape
+    pixels = torch.tensor(frames).permute(0, 3, 1, 2).double() / 127.5 - 1
+    split = pixels.reshape(n, 3, height // patch, patch, width // patch, patch).permute(0, 2, 4, 1, 3, 5)
+    rows = split.reshape(-1, 3 * patch * patch)
+    mean = rows.mean(0)
+    centred = rows - mean
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+    variances, vectors = variances.flip(0).clamp(min=0)[:LATENTS], vectors.flip(1)[:, :LATENTS].T
+    if variances[0] < 1e-8:
+        raise TrainingError("frames: all patches are alike, so they have no principal components. Give other frames.")
+    vectors = vectors * torch.where(vectors.sum(1) < 0, -1.0, 1.0)[:, None]  # eigenvectors come with either sign
+    scale = variances.sqrt().clamp(min=floor * float(variances[0].sqrt()))
+    weight = vectors / scale[:, None]
+    lost = (centred**2).mean() - variances.sum() / len(mean)
+    colour = (vectors * scale[:, None]).reshape(LATENTS, 3, -1).mean(2).T
+    return Projection(
+        weight=weight.reshape(LATENTS, 3, patch, patch).float(),
+        bias=-(weight @ mean).float(),
+        colour=colour.float(),
+        colour_bias=mean.reshape(3, -1).mean(1).float(),
+        psnr=float(10 * torch.log10(4 / lost.clamp(min=1e-12))),
+    )
+
+
+def encode(pixels: Tensor, projection: Projection) -> Tensor:
+    """Latents of pixels `[..., 3, height, width]` in [-1, 1]: `[..., 4, height / 4, width / 4]`, one convolution.
+
+    Example:
+        >>> encode(torch.zeros(2, 25, 3, 64, 64), projection).shape
+        torch.Size([2, 25, 4, 16, 16])
+    """
+    flat = pixels.flatten(0, -4) if pixels.ndim > 4 else pixels
+    latents = functional.conv2d(flat, projection.weight, projection.bias, stride=projection.weight.shape[-1])
+    return latents.reshape(*pixels.shape[:-3], *latents.shape[-3:])
+
+
+def build_vae(
+    projection: Projection, *, size: int = 64, channels: tuple[int, int, int] = CHANNELS, seed: int = 0
+) -> Any:
+    """A stock `AutoencoderKLTemporalDecoder` whose encoder computes `projection`.
+
+    Its decoder gives each patch's mean colour, enlarged without smoothing, until it is trained. The posterior has no
+    variance, `scaling_factor` is 1. All on the CPU in fp32, without gradients.
+
+    Args:
+        size: px, recorded in the config.
+        channels: at full, half and quarter size; multiples of 32, the first and the last at least 96.
+        seed: of the branches that start at zero and the random weights inside of them.
+
+    Raises:
+        TrainingError: channels that the construction does not fit into, or another patch than 4 px.
+
+    Example:
+        >>> vae = build_vae(fit_pca(frames))
+    """
+    from diffusers.models.autoencoders.autoencoder_kl_temporal_decoder import AutoencoderKLTemporalDecoder
+
+    if len(channels) != 3 or any(count % 32 for count in channels) or min(channels[0], channels[2]) < 96:
+        raise TrainingError(
+            f"channels = {channels}: three multiples of 32 are needed, the first and last at least 96, so that a norm"
+            " group can carry a signal between two constants."
+        )
+    if projection.weight.shape[-1] != PATCH:
+        raise TrainingError(f"projection: patches of {PATCH} px are needed, not of {projection.weight.shape[-1]}.")
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        vae = AutoencoderKLTemporalDecoder(
+            block_out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * 3,
+            layers_per_block=1,
+            latent_channels=LATENTS,
+            sample_size=size,
+            scaling_factor=1.0,
+            force_upcast=False,
+        )
+    vae.eval().requires_grad_(False)
+    with torch.no_grad():
+        for name, module in vae.named_modules():
+            if type(module).__name__ in ("ResnetBlock2D", "TemporalResnetBlock"):
+                _make_identity(module)
+            if name.endswith("to_out.0"):
+                _zero(module)
+        _construct_encoder(vae, projection)
+        _construct_decoder(vae, projection)
+    return vae
+
+
+def decoder_loss(decoder: nn.Module, pixels: Tensor, latents: Tensor) -> dict[str, Tensor]:
+    """Mean absolute error plus twice the mean squared error of decoded clips, and the PSNR in dB.
+
+    Args:
+        pixels: `[batch, frames, 3, height, width]` in [-1, 1].
+        latents: `[batch, frames, 4, height / 4, width / 4]`.
+    """
+    batch, frames = pixels.shape[:2]
+    still = torch.zeros(batch, frames, device=pixels.device)
+    decoded = decoder(latents.flatten(0, 1), image_only_indicator=still, num_frames=frames).float()
+    target = pixels.flatten(0, 1)
+    squared = functional.mse_loss(decoded, target)
+    return {"loss": functional.l1_loss(decoded, target) + 2 * squared, "psnr": 10 * torch.log10(4 / squared.detach())}
+
+
+def train_decoder(
+    vae: AutoencoderKLTemporalDecoder,
+    projection: Projection,
+    frames: FrameFn,
+    *,
+    settings: LoopSettings,
+    out: Path,
+    noise: float = 0.04,
+    resume: bool = True,
+    progress: bool = True,
+) -> Result:
+    """Train the decoder of `vae` to undo `projection`; afterwards it holds the averaged weights.
+
+    Args:
+        frames: clips by step; see `FrameFn`.
+        noise: standard deviation of what is added to the latents, so that the decoder forgives a denoiser's errors.
+
+    Raises:
+        TrainingError: see `run_loop`.
+
+    Example:
+        >>> train_decoder(vae, projection, frames, settings=LoopSettings(steps=400), out=Path("runs/decoder"))
+    """
+    decoder = vae.decoder.requires_grad_(True)
+    decoder.mid_block.attentions.requires_grad_(False)  # never called with one layer
+    state = make_state({"decoder": decoder}, settings)
+    moved = projection.to(state.device)
+
+    def step_fn(step: int, state: State) -> dict[str, Tensor]:
+        pixels = frames(step, state.rank).to(state.device)
+        generator = torch.Generator(state.device).manual_seed(step_seed(settings.seed, step, "decoder", state.rank))
+        with torch.autocast(state.device.type, enabled=False):
+            latents = encode(pixels, moved)
+        latents = latents + noise * torch.randn(latents.shape, generator=generator, device=state.device)
+        return decoder_loss(state.modules["decoder"], pixels, latents)
+
+    result = run_loop(
+        step_fn=step_fn, state=state, settings=settings, out=out, resume=resume, title="decoder", progress=progress
+    )
+    best = state.weights(0 if settings.averages else None)["decoder"]
+    decoder.load_state_dict(best.state_dict())
+    nn.Module.to(vae, device="cpu").eval().requires_grad_(False)
+    return result
+
+
+# The construction.
+
+
+def _zero(*layers: Any) -> None:
+    for layer in layers:
+        layer.weight.zero_()
+        if layer.bias is not None:
+            layer.bias.zero_()
+
+
+def _make_identity(block: Any) -> None:
+    """A residual block that passes its input: the branch ends in zero, the shortcut copies the channels there are."""
+    _zero(block.conv2)
+    if block.conv_shortcut is not None:
+        _zero(block.conv_shortcut)
+        for i in range(min(block.conv_shortcut.weight.shape[:2])):
+            block.conv_shortcut.weight[i, i] = 1
+
+
+def _copy_channels(conv: Any, count: int) -> None:
+    """A 3 x 3 convolution that passes the first `count` channels at the centre."""
+    _zero(conv)
+    for i in range(count):
+        conv.weight[i, i, 1, 1] = 1
+
+
+def _carry(signals: int, channels: int, pillar: float) -> tuple[Tensor, Tensor, Tensor]:
+    """How `signals` pass GroupNorm (32 groups) and SiLU linearly: what to put into channels, and how to read it out.
+
+    A signal a stands in a norm group as {a, K, -K}, K large: so the group's deviation s = K sqrt(2 / g) hardly depends
+    on a, and a / s = y_a - (y_K + y_-K) / 2 whatever the mean. A second group holds the negative of the first, because
+    silu(y) - silu(-y) = y.
+
+    Returns:
+        `put` [channels used, signals] and `constant` [channels used], for the layer before; `read` [signals, channels
+        used], for the layer after the nonlinearity.
+    """
+    size = channels // 32
+    used = 2 * signals * size
+    put, constant, read = torch.zeros(used, signals), torch.zeros(used), torch.zeros(signals, used)
+    back = pillar * (2 / size) ** 0.5
+    for i in range(signals):
+        for sign, first in ((1.0, 2 * i * size), (-1.0, (2 * i + 1) * size)):
+            put[first, i] = sign
+            constant[first + 1], constant[first + 2] = sign * pillar, -sign * pillar
+            # The mirrored group reads out the negative: in all, silu(y) - silu(-y) for every channel.
+            read[i, first], read[i, first + 1], read[i, first + 2] = sign * back, -sign * back / 2, -sign * back / 2
+    return put, constant, read
+
+
+def _construct_encoder(vae: AutoencoderKLTemporalDecoder, projection: Projection) -> None:
+    encoder: Any = vae.encoder
+    _copy_channels(encoder.conv_in, 3)
+    first, second = (encoder.down_blocks[i].downsamplers[0].conv for i in range(2))
+    put, constant, read = _carry(LATENTS, vae.config["block_out_channels"][-1], LATENT_PILLAR)
+    _zero(first, second, encoder.conv_out, vae.quant_conv)
+    for dy in range(2):
+        for dx in range(2):
+            phase = 3 * (2 * dy + dx)  # the 4 phases of 3 colours become 12 channels
+            for colour in range(3):
+                first.weight[phase + colour, colour, dy, dx] = 1
+            # Pixel (2 v + dy, 2 u + dx) of the patch is phase (dy, dx) at place (v, u) of the halved picture.
+            for v in range(2):
+                for u in range(2):
+                    taps = projection.weight[:, :, 2 * v + dy, 2 * u + dx]  # [4, 3]
+                    second.weight[: len(put), phase : phase + 3, v, u] = put @ taps
+    second.bias[: len(put)] = put @ projection.bias + constant
+    encoder.conv_norm_out.weight.fill_(1)
+    encoder.conv_norm_out.bias.zero_()
+    encoder.conv_out.weight[:LATENTS, : read.shape[1], 1, 1] = read
+    encoder.conv_out.bias[LATENTS:] = -30  # logarithm of the posterior's variance
+    for i in range(2 * LATENTS):
+        vae.quant_conv.weight[i, i] = 1
+
+
+def _construct_decoder(vae: AutoencoderKLTemporalDecoder, projection: Projection) -> None:
+    decoder: Any = vae.decoder
+    _zero(decoder.conv_in, decoder.conv_out, decoder.time_conv_out)
+    decoder.conv_in.weight[:3, :, 1, 1] = projection.colour
+    decoder.conv_in.bias[:3] = projection.colour_bias
+    first, second = (decoder.up_blocks[i].upsamplers[0].conv for i in range(2))
+    put, constant, read = _carry(3, vae.config["block_out_channels"][0], COLOUR_PILLAR)
+    _copy_channels(first, 3)
+    _zero(second)
+    second.weight[: len(put), :3, 1, 1] = put
+    second.bias[: len(put)] = constant
+    decoder.conv_norm_out.weight.fill_(1)
+    decoder.conv_norm_out.bias.zero_()
+    decoder.conv_out.weight[:, : read.shape[1], 1, 1] = read
+    for i in range(3):
+        decoder.time_conv_out.weight[i, i, 1] = 1
