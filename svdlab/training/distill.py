@@ -7,7 +7,6 @@ Consistency distillation of the diffusion model itself (Song et al. 2023, algori
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -20,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from svdlab.errors import TrainingError
-from svdlab.files import write_atomic
 from svdlab.models import load_components
 from svdlab.models.cards import ModelInfo
 from svdlab.models.components import Components
@@ -41,7 +39,9 @@ from svdlab.training.distill_step import (
 )
 from svdlab.training.loop import Result, run_loop
 from svdlab.training.networks import write_model
-from svdlab.training.settings import comparable, step_seed
+from svdlab.training.record import check_record
+from svdlab.training.settings import FREE as LOOP_FREE
+from svdlab.training.settings import step_seed
 from svdlab.training.state import State, make_state
 from svdlab.training.videos import prepare_videos
 
@@ -99,7 +99,7 @@ def distill(
             unet.compile()
     with ExitStack() as stack:
         clips, held_out = _clips(data, loaded, chosen, out, state, progress, stack)
-        _check_record(out, _record(loaded, clips, chosen), resume=resume, write=state.is_main)
+        _check_begun(out, loaded, clips, chosen, resume=resume, write=state.is_main)
 
         def make(step: int) -> Batch:
             place = (step * state.world + state.rank) * chosen.batch
@@ -306,26 +306,10 @@ def _notes(teacher: Components, settings: DistillSettings) -> str:
     )
 
 
-def _record(teacher: Components, clips: Clips, settings: DistillSettings) -> dict[str, Any]:
-    """What a resumption must share, as JSON would give it back."""
-    mine = {key: value for key, value in asdict(settings).items() if key not in ("loop", *FREE)}
+def _check_begun(
+    out: Path, teacher: Components, clips: Clips, settings: DistillSettings, *, resume: bool, write: bool
+) -> None:
+    """A resumption must share teacher, data and settings."""
     weights = teacher.fingerprint.rsplit("-", 1)[0]  # whatever precision it was loaded in
-    record = {"teacher": weights, "data": clips.key, **mine, "loop": comparable(settings.loop)}
-    return json.loads(json.dumps(record))
-
-
-def _check_record(out: Path, record: dict[str, Any], *, resume: bool, write: bool) -> None:
-    path = out / RECORD
-    if path.is_file():
-        if not resume:
-            raise TrainingError(f"resume = False: {out} was begun before. Use another folder, or resume=True.")
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            pairs = [(key, before.get(key), now) for key, now in record.items()]
-        except (ValueError, AttributeError) as error:
-            raise TrainingError(f"{path}: cannot be read ({error}). Use another folder.") from error
-        if changed := [f"{key} was {then!r}, is {now!r}" for key, then, now in pairs if then != now]:
-            raise TrainingError(f"{out}: begun otherwise: {'; '.join(changed)}. Give the same, or use another folder.")
-    elif write:
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(record, indent=2) + "\n")
+    record = {"teacher": weights, "data": clips.key, **asdict(settings)}
+    check_record(out / RECORD, record, free=(*FREE, *LOOP_FREE), resume=resume, write=write)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import tomllib
 import types
@@ -13,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from svdlab.errors import TrainingError
-from svdlab.files import write_atomic
 from svdlab.training.networks import UNetSettings
 from svdlab.training.objective import Objective
+from svdlab.training.record import check_record
 from svdlab.training.settings import FREE, LoopSettings
 from svdlab.training.vae import CHANNELS, PATCH
 
@@ -171,41 +170,7 @@ def _value(kind: Any, value: Any, *, where: str) -> Any:
     return value
 
 
-def check_record(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Write down the recipe of a run when it begins, and refuse to go on with another one.
-
-    Raises:
-        TrainingError: naming each setting that differs; or the run exists and `resume` is False.
-    """
-    path = out / RECORD
-    now = _flat(json.loads(json.dumps(dataclasses.asdict(recipe))))
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(now, indent=2) + "\n")
-        return
-    if not resume:
-        raise TrainingError(f"resume = False: {out} was begun before. Use resume=True to go on, or another folder.")
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}). Use another folder.") from error
-    changed = [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        raise TrainingError(f"{out}: begun with another recipe: {'; '.join(changed)}. Give the old one to go on.")
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}, without what may change."""
-    if isinstance(value, dict) and value:
-        parts = [
-            _flat(part, f"{name}.{key}") for key, part in value.items() if key not in (*FREE, "processes", "ahead")
-        ]
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        parts = [_flat(part, f"{name}[{i}]") for i, part in enumerate(value)]
-    else:
-        return {name.removeprefix("."): value}
-    return {key: found for part in parts for key, found in part.items()}
+def check_recipe(out: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Write down the recipe of a run when it begins, and refuse to go on with another one; see `check_record`."""
+    free = (*FREE, "processes", "ahead")
+    check_record(out / RECORD, dataclasses.asdict(recipe), free=free, resume=resume)

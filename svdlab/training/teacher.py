@@ -24,7 +24,7 @@ from svdlab.training.loop import Result, run_loop
 from svdlab.training.networks import build_image_encoder, build_unet, write_model
 from svdlab.training.objective import teacher_losses
 from svdlab.training.probe import teacher_quality
-from svdlab.training.recipe import Recipe, Stage, check_record
+from svdlab.training.recipe import Recipe, Stage, check_recipe
 from svdlab.training.settings import step_seed
 from svdlab.training.state import State, make_state
 from svdlab.training.vae import PATCH, Projection, build_vae, fit_pca, train_decoder
@@ -75,7 +75,7 @@ def train(
         PosixPath('runs/tiny-teacher/model')
     """
     out = Path(out)
-    check_record(out, recipe, resume=resume)
+    check_recipe(out, recipe, resume=resume)
     worlds = worlds or partial(_world, recipe)
     for name in {recipe.decoder.world, *(stage.world for stage in recipe.stages)}:
         worlds(name)  # a name that is wrong is found now, not after hours

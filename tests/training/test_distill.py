@@ -449,7 +449,7 @@ def test_record_names_teacher_data_and_settings(clips: VideoClips, teacher: Comp
     assert record["teacher"] == teacher.fingerprint.removesuffix("-fp32")
     assert record["data"] == clips.key
     assert record["grid"] == 40
-    assert record["loop"]["steps"] == 1
+    assert record["loop.steps"] == 1
 
 
 def test_students_and_things_that_are_no_data_are_refused(teacher: Components, tmp_path: Path) -> None:

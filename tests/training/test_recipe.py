@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from svdlab.errors import TrainingError
-from svdlab.training.recipe import Recipe, Stage, check_record, read_recipe
+from svdlab.training.recipe import Recipe, Stage, check_recipe, read_recipe
 from svdlab.training.settings import LoopSettings
 
 TEXT = """
@@ -95,23 +95,23 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_run_goes_on_only_with_its_recipe(tmp_path):
     recipe = read_recipe(write(tmp_path / "mine.toml", TEXT))
-    check_record(tmp_path / "run", recipe, resume=False)
-    check_record(tmp_path / "run", recipe, resume=True)
+    check_recipe(tmp_path / "run", recipe, resume=False)
+    check_recipe(tmp_path / "run", recipe, resume=True)
     first, *rest = recipe.stages
     free = dataclasses.replace(first, loop=dataclasses.replace(first.loop, checkpoint_steps=3, precision="fp32"))
-    check_record(tmp_path / "run", dataclasses.replace(recipe, processes=4, stages=(free, *rest)), resume=True)
+    check_recipe(tmp_path / "run", dataclasses.replace(recipe, processes=4, stages=(free, *rest)), resume=True)
     with pytest.raises(TrainingError, match="resume = False"):
-        check_record(tmp_path / "run", recipe, resume=False)
+        check_recipe(tmp_path / "run", recipe, resume=False)
     other = dataclasses.replace(first, batch=9)
     with pytest.raises(TrainingError, match=r"stages\[0\]\.batch was 4, is 9"):
-        check_record(tmp_path / "run", dataclasses.replace(recipe, stages=(other, *rest)), resume=True)
+        check_recipe(tmp_path / "run", dataclasses.replace(recipe, stages=(other, *rest)), resume=True)
     (tmp_path / "run" / "recipe.json").write_text("[1")
     with pytest.raises(TrainingError, match="cannot be read"):
-        check_record(tmp_path / "run", recipe, resume=True)
+        check_recipe(tmp_path / "run", recipe, resume=True)
 
 
 def test_every_setting_is_recorded(tmp_path):
-    check_record(tmp_path, Recipe(), resume=True)
+    check_recipe(tmp_path, Recipe(), resume=True)
     record = json.loads((tmp_path / "recipe.json").read_text())
     assert record["stages[1].objective.aug_uniform"] == 0.3
     assert record["stages[2].loop.learning_rate"] == 1e-3
