@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svdlab._version import __version__
 from svdlab.clip import Clip
 from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
 from svdlab.errors import ModelError, RequestError
@@ -49,6 +50,11 @@ def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revisi
     """
     from svdlab.models import load_components
 
+    if str(name_or_path).startswith("fal-ai/"):  # would otherwise be looked for among the hub's repositories
+        raise ModelError(
+            f"model = {name_or_path!r}: hosted endpoints are not driven by svdlab {__version__} yet."
+            " Take a model that runs here: `svdlab models` lists them."
+        )
     return Pipeline(load_components(name_or_path, device=device, dtype=dtype, revision=revision))
 
 
