@@ -94,9 +94,18 @@ def psnr_input(scoring: Scoring) -> np.ndarray:
     Capped at 100 dB per frame, which identical frames get: their true value is infinite. Falls with any motion.
     """
     assert scoring.image is not None
-    image = scoring.image.astype(np.int32)
-    errors = np.array([((frame - image) ** 2).mean(dtype=np.float64) for frame in scoring.frames])
-    return 10 * np.log10(255**2 / np.maximum(errors, 255**2 / 10 ** (PSNR_CAP / 10)))
+    return np.array([psnr(frame, scoring.image) for frame in scoring.frames])
+
+
+def psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """10 log10(255^2 / mean squared error) in dB of two uint8 arrays of one shape, at most 100 dB.
+
+    Example:
+        >>> psnr(np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8))
+        0.0
+    """
+    error = float(((first.astype(np.int32) - second) ** 2).mean(dtype=np.float64))
+    return float(10 * np.log10(255**2 / max(error, 255**2 / 10 ** (PSNR_CAP / 10))))
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> float:

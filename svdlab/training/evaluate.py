@@ -17,6 +17,7 @@ import numpy as np
 from svdlab import metrics
 from svdlab.clip import Clip
 from svdlab.metrics.drift import LAPLACIAN_FLOOR, laplacian_variance
+from svdlab.metrics.pixel import psnr
 from svdlab.training.locate import Found, Target, best_shift, best_zoom, camera_shift, camera_zoom, find, presence_near
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ FAINT = 0.2  # least contrast at which a picture can be decided, as a share of t
 STILL = 0.1  # px; displacements below cannot be told from none
 FROM_MIDDLE = 0.3826  # mean distance of a square's points from its middle, as a share of its side
 CROP = 64  # px, side at which crops of objects are compared
-PSNR_CAP = 100.0  # dB, of equal pictures
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,17 +91,6 @@ def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -
     p, q = ranks(a) - (len(a) + 1) / 2, ranks(b) - (len(b) + 1) / 2
     norm = float(np.sqrt((p @ p) * (q @ q)))
     return round(float(p @ q) / norm, 12) if norm else 0.0
-
-
-def psnr(first: np.ndarray, second: np.ndarray) -> float:
-    """10 log10(255^2 / mean squared error) in dB of two uint8 arrays of one shape, at most 100 dB.
-
-    Example:
-        >>> psnr(np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8))
-        0.0
-    """
-    error = float(np.mean((first.astype(np.float64) - second) ** 2))
-    return PSNR_CAP if error == 0 else min(PSNR_CAP, float(10 * np.log10(255**2 / error)))
 
 
 # ---------------------------------------------------------------- motion
