@@ -212,15 +212,22 @@ def weights(
 def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, TOML; see experiments/tiny.toml.")],
     run: Annotated[Path, typer.Option("--out", help="Folder of the run; the model ends up in its folder `model`.")],
+    part: Annotated[str | None, typer.Option(help="Only 'decoder' or 'unet', to train them side by side.")] = None,
 ) -> None:
     """Train a small teacher on the procedural world; started again, it goes on where it was.
+
+    Decoder and UNet need nothing of one another: with `--part` two shells train them side by side, and a last call
+    without it puts them together.
 
     Example: svdlab train experiments/tiny.toml --out runs/tiny-teacher
     """
     from svdlab.training.recipe import read_recipe
     from svdlab.training.teacher import train as train_teacher
 
-    trained = train_teacher(read_recipe(recipe), run)
+    trained = train_teacher(read_recipe(recipe), run, part=part)
+    if trained.finished and part:
+        out.print(f"{part}: done, in {run}", markup=False, highlight=False)
+        return
     if trained.folder is None:
         out.print(
             f"stopped; the same command goes on: svdlab train {recipe} --out {run}", markup=False, highlight=False

@@ -38,7 +38,7 @@ from svdlab.training.distill_step import (
     teacher_network,
 )
 from svdlab.training.loop import Result, run_loop
-from svdlab.training.networks import write_model
+from svdlab.training.networks import use_plain_attention, write_model
 from svdlab.training.record import check_record
 from svdlab.training.settings import FREE as LOOP_FREE
 from svdlab.training.settings import step_seed
@@ -94,6 +94,9 @@ def distill(
     loaded = load_teacher(teacher, chosen)
     state = make_state({"unet": _student_of(loaded, chosen)}, chosen.loop)
     loaded = _moved(loaded, state.device)
+    if state.device.type == "cpu":
+        for unet in (loaded.unet, state.weights()["unet"], *(average["unet"] for average in state.averages)):
+            use_plain_attention(unet)
     if chosen.loop.compile:
         for unet in (loaded.unet, *(average["unet"] for average in state.averages[:1])):
             unet.compile()

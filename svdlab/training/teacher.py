@@ -21,7 +21,7 @@ from svdlab.request import Defaults
 from svdlab.training.clips import Ahead
 from svdlab.training.data import Renderer, Source, scene_numbers
 from svdlab.training.loop import Result, run_loop
-from svdlab.training.networks import build_image_encoder, build_unet, write_model
+from svdlab.training.networks import build_image_encoder, build_unet, use_plain_attention, write_model
 from svdlab.training.objective import teacher_losses
 from svdlab.training.probe import teacher_quality
 from svdlab.training.recipe import Recipe, Stage, check_recipe
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("svdlab")
 
+PARTS = ("decoder", "unet")
 MODEL = "model"  # folder of the finished teacher, below `out`
 PROJECTION = "projection.safetensors"
 FIT_FROM, PROBE_FROM = 10**9, 2 * 10**9  # scenes so far along that no step sees them
@@ -47,7 +48,8 @@ Worlds = Callable[[str], Source]
 class Trained:
     """How a call of `train` ended."""
 
-    folder: Path | None  # the finished model; None: stopped by Ctrl-C, the same call goes on
+    folder: Path | None  # the finished model; None: stopped by Ctrl-C, or only a part was asked for
+    finished: bool  # False: stopped by Ctrl-C, the same call goes on
     seconds: float  # spent on all stages, over all calls
 
 
@@ -55,6 +57,7 @@ def train(
     recipe: Recipe,
     out: str | os.PathLike[str],
     *,
+    part: str | None = None,
     resume: bool = True,
     worlds: Worlds | None = None,
     progress: bool = True,
@@ -65,6 +68,8 @@ def train(
     diffusers folder in fp16 that `svdlab.load` takes. Under `accelerate launch` every process calls this.
 
     Args:
+        part: "decoder" or "unet": only that, for two processes side by side, which need nothing of one another; a call
+            without it puts them together. None: one after the other.
         worlds: where the clips come from; None: `svdlab.training.world.World` at the recipe's size and seed.
 
     Raises:
@@ -74,6 +79,8 @@ def train(
         >>> train(read_recipe("experiments/tiny.toml"), "runs/tiny-teacher").folder
         PosixPath('runs/tiny-teacher/model')
     """
+    if part not in (None, *PARTS):
+        raise TrainingError(f"part = {part!r}: must be one of {', '.join(PARTS)}, or None for all.")
     out = Path(out)
     check_recipe(out, recipe, resume=resume)
     worlds = worlds or partial(_world, recipe)
@@ -81,10 +88,12 @@ def train(
         worlds(name)  # a name that is wrong is found now, not after hours
     projection = fit_projection(recipe, worlds, out)
     vae = build_vae(projection, size=recipe.size, channels=_three(recipe.vae_channels), seed=recipe.seed)
-    result = _train_decoder(vae, projection, recipe, worlds, out, progress)
-    seconds = result.seconds
-    if not result.finished:
-        return Trained(folder=None, seconds=seconds)
+    seconds = 0.0
+    if part != "unet":
+        result = _train_decoder(vae, projection, recipe, worlds, out, progress)
+        seconds = result.seconds
+        if not result.finished or part == "decoder":
+            return Trained(folder=None, seconds=seconds, finished=result.finished)
     latent_size = recipe.size // PATCH
     unet = build_unet(recipe.unet, latent_size=latent_size, num_frames=recipe.num_frames, seed=recipe.seed)
     image_encoder, feature_extractor = build_image_encoder(embedding=recipe.unet.embedding, seed=recipe.seed)
@@ -94,13 +103,15 @@ def train(
         result, main = _train_stage(modules, projection, stage, recipe, worlds(stage.world), folder, progress)
         seconds += result.seconds
         if not result.finished:
-            return Trained(folder=None, seconds=seconds)
+            return Trained(folder=None, seconds=seconds, finished=False)
+    if part == "unet":
+        return Trained(folder=None, seconds=seconds, finished=True)
     if main:
         info = teacher_info(recipe, seconds)
         parts: dict[str, Any] = {**modules, "vae": vae, "feature_extractor": feature_extractor}
         write_model(out / MODEL, **parts, info=info)
         log.info("%s: trained in %.0f s, %.1f MB", out / MODEL, seconds, 1e3 * weights_gb(out / MODEL))
-    return Trained(folder=out / MODEL, seconds=seconds)
+    return Trained(folder=out / MODEL, seconds=seconds, finished=True)
 
 
 def fit_projection(recipe: Recipe, worlds: Worlds, out: Path) -> Projection:
@@ -154,6 +165,9 @@ def _train_stage(
     modules["image_encoder"].train().requires_grad_(recipe.train_image_encoder)
     settings = stage.loop
     state = make_state(modules, settings)
+    if state.device.type == "cpu":
+        for networks in (modules, *state.averages):
+            use_plain_attention(networks["unet"])
     moved = projection.to(state.device)
 
     with ExitStack() as stack:

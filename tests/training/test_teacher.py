@@ -155,6 +155,22 @@ def test_a_finished_run_is_only_written_again(trained):
     assert weights(trained / "model") == before
 
 
+def test_decoder_and_unet_trained_apart_give_the_same_model(tmp_path, trained):
+    out = tmp_path / "run"
+    decoder = small(out, part="decoder")
+    assert (decoder.folder, decoder.finished) == (None, True)
+    assert not (out / "1-easy").exists()
+    unet = small(out, part="unet")
+    assert (unet.folder, unet.finished) == (None, True)
+    assert small(out).folder == out / "model"
+    assert weights(out / "model") == weights(trained / "model")
+
+
+def test_a_part_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match=r"part = 'vae': must be one of decoder, unet"):
+        small(tmp_path, part="vae")
+
+
 def test_a_world_that_does_not_exist_is_found_before_the_first_step(tmp_path):
     stages = (RECIPE.stages[0], dataclasses.replace(RECIPE.stages[1], world="fulll"))
     with pytest.raises(TrainingError, match="fulll"):
