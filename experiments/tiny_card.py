@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 
 import svdlab as sl
+from svdlab import examples
 from svdlab.training.cases import held_out
 from svdlab.training.exam import ExamSettings, Report, examine
 
-PHOTO = Path(__file__).parent / "images" / "rocket.jpg"
+PHOTO = examples.path("rocket")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -98,7 +98,7 @@ def test_from_a_server() -> None:
 
 @pytest.mark.parametrize(("name", "size"), [("rocket.jpg", (512, 342)), ("kite.png", (256, 256))])
 def test_the_pictures_that_come_with_the_project(name: str, size: tuple[int, int]) -> None:
-    folder = Path(__file__).parent.parent / "experiments" / "images"
+    folder = Path(__file__).parent.parent / "svdlab" / "examples"
     assert load_image(folder / name).size == size
     assert f"## {name}" in (folder / "SOURCES.md").read_text()
 
