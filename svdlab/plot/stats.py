@@ -1,0 +1,137 @@
+"""Statistics of curves: means over repeated runs, and what band they are known within."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from svdlab.errors import ViewError
+from svdlab.plot.labels import PLURALS, escape, span
+from svdlab.plot.table import Table, check_column, levels_of
+
+Band = Literal["ci95", "sd", "minmax"]
+PAIR = ("image", "seed")
+BAND_WORDS = {"ci95": "95 % t-interval of the mean", "sd": "mean ± 1 sd", "minmax": "smallest to largest"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """One line of a plot.
+
+    Attributes:
+        level: the value of `by` that it belongs to; None without `by`.
+        x: its places.
+        units: DataFrame [places, units]: one column a unit of repetition, NaN where it has no value.
+        mean, low, high: float64 [places]; the limits are NaN where there is no band.
+        n: units behind each mean.
+    """
+
+    level: Any
+    x: list[Any]
+    units: pd.DataFrame
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    n: list[int]
+
+
+def interval(values: np.ndarray, band: Band | None) -> tuple[float, float, float]:
+    """Mean of `values`, and the limits of the band around it.
+
+    ``ci95`` is the t-interval of the mean, m ± t(0.975, n - 1) s / sqrt(n) (Student 1908), right for independent and
+    about normal values, and wide for few. ``sd`` is m ± s, with n - 1 in the denominator of s^2. ``minmax`` is the
+    smallest and the largest value. The limits are NaN for ``None``, and for a single value.
+
+    Example:
+        >>> interval(np.array([1.0, 2.0, 3.0]), "sd")
+        (2.0, 1.0, 3.0)
+    """
+    mean = float(np.mean(values))
+    if band is None or len(values) < 2:
+        return mean, np.nan, np.nan
+    if band == "minmax":
+        return mean, float(np.min(values)), float(np.max(values))
+    reach = float(np.std(values, ddof=1))
+    if band == "ci95":
+        from scipy.special import stdtrit  # far lighter to import than scipy.stats
+
+        reach *= float(stdtrit(len(values) - 1, 0.975)) / np.sqrt(len(values))
+    return mean, mean - reach, mean + reach
+
+
+def curves_of(
+    table: Table, *, x: str, value: str, by: str | None, pair: Sequence[str], band: Band | None
+) -> list[Curve]:
+    """The lines of a plot, one a level of `by`, from rows that all have a finite `value`.
+
+    Rows of one unit (equal `pair` columns) at one place are averaged first, so that a unit counts once.
+    """
+    curves = []
+    for level in [None] if by is None else levels_of(table.everything[by]):
+        rows = table.rows if by is None else table.rows[table.rows[by] == level]
+        if rows.empty:
+            continue
+        units = _units(rows, x, value, pair)
+        limits = [interval(row[np.isfinite(row)], band) for row in units.to_numpy()]
+        mean, low, high = (np.array(part) for part in zip(*limits, strict=True))
+        n = units.notna().sum(axis=1).tolist()
+        curves.append(Curve(level=level, x=units.index.tolist(), units=units, mean=mean, low=low, high=high, n=n))
+    return curves
+
+
+def _units(rows: pd.DataFrame, x: str, value: str, pair: Sequence[str]) -> pd.DataFrame:
+    if pair:
+        keys = [rows[name] for name in pair]
+    else:  # every row stands for itself
+        keys = [rows.groupby(x, observed=True).cumcount().rename("row")]
+    means = rows[value].groupby([rows[x], *keys], dropna=False, observed=True, sort=False).mean()
+    table = means.unstack(list(range(1, 1 + len(keys))))
+    return table.reindex([level for level in levels_of(rows[x]) if level in table.index])
+
+
+def units_of(table: Table, pair: Sequence[str], taken: Sequence[str | None]) -> list[str]:
+    """The columns that tell repetitions apart. The default ones may be absent; those that a caller names must exist.
+
+    Raises:
+        ViewError: `pair` is a single string, or names a column that is not there.
+    """
+    if isinstance(pair, str):
+        raise ViewError(f"pair = {pair!r}: must be a sequence of columns, such as ({pair!r},).")
+    if tuple(pair) != PAIR:
+        for name in pair:
+            check_column(table.everything, "pair", name)
+    return [name for name in pair if name in table.everything and name not in taken]
+
+
+def check_band(band: Any) -> None:
+    """Refuse an unknown kind of band."""
+    if band is not None and band not in get_args(Band):
+        raise ViewError(f"band = {band!r}: must be one of {', '.join(map(repr, get_args(Band)))} or None.")
+
+
+def words_band(band: Band | None, curves: Sequence[Curve], table: Table, pair: Sequence[str]) -> str:
+    """What the band is and over how many units, or why there is none; empty if none was asked for.
+
+    Example:
+        >>> words_band("ci95", curves, table, ["image", "seed"])
+        'band: 95 % t-interval of the mean, n = 4 pairs of image and seed'
+    """
+    if band is None:
+        return ""
+    counts = [count for curve in curves for count in curve.n]
+    varying = [name for name in pair if table.rows[name].nunique() > 1]
+    if max(counts) < 2:
+        return "no band: a single run at each point"
+    of = _words_units(varying)
+    return f"band: {BAND_WORDS[band]}, n = {span(counts)} {of}"
+
+
+def _words_units(varying: Sequence[str]) -> str:
+    if len(varying) == 1:
+        return PLURALS.get(varying[0], f"values of {escape(varying[0])}")
+    joined = " and ".join(map(escape, varying))
+    return f"{'pairs' if len(varying) == 2 else 'combinations'} of {joined}" if varying else "clips"
