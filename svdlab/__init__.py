@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from svdlab._version import __version__
 
 if TYPE_CHECKING:
-    from svdlab import metrics, models, sampling
+    from svdlab import examples, metrics, models, montage, plot, sampling, widgets
     from svdlab.clip import Clip
     from svdlab.errors import SvdlabError
     from svdlab.images import load_image, prepare
@@ -59,7 +59,8 @@ _HOMES = {
     "open_sweep": "svdlab.sweep",
     "prepare": "svdlab.images",
 }
-_ROOMS = ("metrics", "models", "sampling", "sweep")  # `sweep` is a package that can also be called
+# `sweep` is a package that can also be called.
+_ROOMS = ("examples", "metrics", "models", "montage", "plot", "sampling", "sweep", "widgets")
 
 __all__ = [
     "Clip",
@@ -69,14 +70,18 @@ __all__ = [
     "SvdlabError",
     "Sweep",
     "__version__",
+    "examples",
     "load",
     "load_image",
     "metrics",
     "models",
+    "montage",
     "open_sweep",
+    "plot",
     "prepare",
     "sampling",
     "sweep",
+    "widgets",
 ]
 
 

@@ -53,3 +53,19 @@ class SweepError(SvdlabError, RuntimeError):
 
 class TrainingError(SvdlabError, RuntimeError):
     """Training cannot start, go on or end well: settings that do not fit, a damaged checkpoint, a loss not finite."""
+
+
+class ViewError(SvdlabError, ValueError):
+    """A view names an axis, value, metric or cell that its sweep does not have, or what it shows cannot be written."""
+
+
+class WidgetError(SvdlabError, ValueError):
+    """A widget was given something that it cannot show, or asked for something that it cannot do."""
+
+
+class ReportError(SvdlabError, RuntimeError):
+    """A report cannot be written: its place is taken by something else, the disk is full, or it would be too large."""
+
+
+class LabError(SvdlabError, RuntimeError):
+    """The notebooks cannot be put where they are wanted, or JupyterLab cannot be started on them."""

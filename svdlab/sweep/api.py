@@ -33,6 +33,7 @@ def sweep(
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
     on_cell: Callable[[dict[str, Any]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
     **settings: Any,
 ) -> Sweep:
     """Run a grid of settings over pictures and keep everything in one directory; called again, it goes on.
@@ -60,6 +61,8 @@ def sweep(
         progress: show a progress bar.
         on_plan: called with the `Plan` before the first cell.
         on_cell: called with each new row (a dict with the frame's columns) when its cell is done or failed.
+        stop: asked between cells, from the thread that runs them; when it says True, the sweep returns as after the
+            first Ctrl-C. For callers that run it outside of the main thread, where no Ctrl-C arrives.
         settings: settings of `svdlab.Request`.
 
     Raises:
@@ -74,7 +77,7 @@ def sweep(
     axes, fixed = split_settings(settings)
     folder = Path(out)
     spec = make_spec(
-        name=_name_of(folder) if name is None else name,
+        name=name_of(folder) if name is None else name,
         model=pipe if isinstance(pipe, str) else None,
         images=image,
         grid=axes,
@@ -82,11 +85,12 @@ def sweep(
         metrics=metrics,
         timing=timing,
     )
-    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell)
+    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     return _run(spec, _load(pipe), folder, options)
 
 
-def _name_of(folder: Path) -> str:
+def name_of(folder: Path) -> str:
+    """The name of a sweep that was given none: its directory's, in plain letters."""
     name = "".join(
         letter for letter in folder.absolute().name if letter.isascii() and (letter.isalnum() or letter in "._-")
     )
@@ -104,6 +108,7 @@ def run_spec(
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
     on_cell: Callable[[dict[str, Any]], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Sweep:
     """Run a specification: a TOML file, a `Spec`, or a run directory, which then goes on with what it was last told.
 
@@ -112,7 +117,7 @@ def run_spec(
         out: the run directory; by default ``runs/<name>`` in the working directory, or the directory given as `spec`.
         pipe: used instead of loading the spec's model.
         device, dtype: how to load the model, see `svdlab.load`.
-        retry, progress, on_plan, on_cell: see `sweep`.
+        retry, progress, on_plan, on_cell, stop: see `sweep`.
 
     Raises:
         As `sweep`.
@@ -121,7 +126,7 @@ def run_spec(
         >>> run_spec("experiments/quickstart.toml").path
         PosixPath('runs/quickstart')
     """
-    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell)
+    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     spec, folder = _spec_and_folder(spec, out)
     return _run(spec, _pipe_of(spec, pipe, device, dtype), folder, options)
 

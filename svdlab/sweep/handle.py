@@ -186,6 +186,16 @@ class Sweep:
         write_csv(self.frame(), path)
         return path
 
+    def report(self, folder: str | os.PathLike[str], **options: Any) -> Path:
+        """Write a static HTML folder that opens from disk; see `svdlab.report.write_report`. Returns its path.
+
+        Example:
+            >>> sweep.report("report/")
+        """
+        from svdlab.report import write_report  # the one door upwards
+
+        return write_report(self, folder, **options)
+
     def __len__(self) -> int:
         return sum(self.status().values())
 

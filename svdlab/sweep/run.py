@@ -52,12 +52,14 @@ class Options:
         progress: show bars.
         on_plan: called with the plan before the first cell.
         on_cell: called with the row of each cell that was done or failed, as in the DataFrame.
+        stop: asked between cells; once it says True, the run ends as after the first Ctrl-C.
     """
 
     retry: str | None = None
     progress: bool = True
     on_plan: Callable[[Plan], None] | None = None
     on_cell: Callable[[dict[str, Any]], None] | None = None
+    stop: Callable[[], bool] | None = None
 
     def __post_init__(self) -> None:
         if self.retry not in RETRIES:
@@ -122,6 +124,12 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
             ledger.how = "interrupted"
             log.warning("%s", _left(ledger, folder))
     return Outcome(plan=plan, interrupted=interrupted)
+
+
+def _asked(stop: StopRequest, options: Options) -> bool:
+    """Whether to stop before the next cell: by Ctrl-C, or because the caller says so; once asked, it stays asked."""
+    stop.asked = stop.asked or (options.stop is not None and options.stop())
+    return stop.asked
 
 
 def _left(ledger: Ledger, folder: Path) -> str:
@@ -189,7 +197,7 @@ def _fill_lacking(
 ) -> None:
     """Metrics that the spec names and finished cells do not have, from their latents."""
     lacks = lacking(prepared, ledger, retry=options.retry)
-    fill(folder, ledger, lacks, pipe=pipe, progress=options.progress, stop=lambda: stop.asked)
+    fill(folder, ledger, lacks, pipe=pipe, progress=options.progress, stop=lambda: _asked(stop, options))
 
 
 def _run_cells(
@@ -201,7 +209,7 @@ def _run_cells(
     bar = Bar(total=len(todo), metrics=prepared.metrics, show=options.progress, title=prepared.spec.name)
     with contextlib.closing(bar):
         for cell in todo:
-            if stop.asked:
+            if _asked(stop, options):
                 return
             if prepared.spec.timing == "isolated":
                 pipe.clear_cache()
@@ -277,7 +285,7 @@ def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
         ledger.fail(cell.key, error_type=kind, error=message, traceback=_short_paths(traceback.format_exc()))
         log.warning("cell %s failed: %s: %s", cell.key, kind, message)
         failure.append(kind)
-        _clear_frames(error)
+        clear_frames(error)
     if failure:
         free_memory()
 
@@ -289,7 +297,7 @@ def _disk_error(cell: Cell, error: OSError) -> SweepError:
     )
 
 
-def _clear_frames(error: BaseException | None) -> None:
+def clear_frames(error: BaseException | None) -> None:
     """Clear the frames of an exception and of those that led to it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:

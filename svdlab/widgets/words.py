@@ -1,0 +1,34 @@
+"""Errors in words, for a widget that has no other place to show them."""
+
+from __future__ import annotations
+
+import sys
+
+from svdlab.errors import SvdlabError
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # what torch says on various devices
+_SMALLER = "Ask for less: fewer num_frames, a smaller width and height, or a smaller decode_chunk (it changes pixels)."
+
+
+def explain(error: BaseException) -> str:
+    """An error as something a person can act on: svdlab's own text, a hint for memory, or what broke and where to look.
+
+    Example:
+        >>> explain(MemoryError())
+        'Out of memory. Ask for less: fewer num_frames, ...'
+    """
+    if isinstance(error, SvdlabError):
+        return str(error)
+    if is_out_of_memory(error):
+        said = str(error).strip().partition("\n")[0]
+        return f"Out of memory{f' ({said[:300]})' if said else ''}. {_SMALLER}"
+    said = str(error) or "no text"
+    return f"Unexpected {type(error).__name__}: {said[:500]}. The details are in its attribute `traceback`."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on a device or on the machine."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)
