@@ -174,6 +174,40 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: RUN-report]")] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page. [default: the sweep's name]")] = None,
+    videos: Annotated[bool, typer.Option(help="Copy the clips; without them, pictures only.")] = True,
+    embed: Annotated[bool, typer.Option("--embed", help="Everything in one file, to be sent around.")] = False,
+) -> None:
+    """Write a sweep as a static HTML folder that opens from disk; works while it runs.
+
+    Example: svdlab report runs/quickstart
+    """
+    from svdlab.report import write_report
+    from svdlab.sweep import open_sweep
+
+    folder = folder or run.with_name(f"{run.absolute().name}-report")
+    _print_path("report", write_report(open_sweep(run), folder, title=title, videos=videos, embed=embed))
+
+
+@app.command()
+def lab(
+    folder: Annotated[Path, typer.Argument(help="Folder for your copies of the notebooks.")] = Path("svdlab-lab"),
+    port: Annotated[int | None, typer.Option(help="Port of JupyterLab. [default: the first that is free]")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Open JupyterLab on a copy of the notebooks; a notebook that you have changed stays as it is.
+
+    Example: svdlab lab
+    """
+    from svdlab.lab import open_lab
+
+    raise typer.Exit(open_lab(folder, port=port, browser=browser))
+
+
+@app.command()
 def models() -> None:
     """List the models that can be named, with memory and licence, and which are on this machine."""
     from svdlab.models import CATALOGUE, is_local
