@@ -204,7 +204,7 @@ def lab(
     """
     from svdlab.lab import open_lab
 
-    raise typer.Exit(open_lab(folder, port=port, browser=browser))
+    open_lab(folder, port=port, browser=browser)
 
 
 @app.command()
