@@ -68,6 +68,7 @@ HARMLESS = (
 # The front end's own objects; `jupyterapp` is there because the server was started with expose_app_in_browser.
 PANEL = "window.jupyterapp.shell.currentWidget"
 KERNEL = f"{PANEL}?.context?.sessionContext?.session?.kernel"
+PAPER = "document.querySelector('.jp-Notebook .jp-WindowedPanel-outer')"  # what scrolls
 READY = f"""() => window.jupyterapp && {PANEL}?.context?.isReady && {PANEL}.content?.model?.cells?.length > 0
     && {KERNEL}?.connectionStatus === 'connected' && ['idle', 'busy'].includes({KERNEL}?.status)"""
 ASK = f"""([code, key]) => {{
@@ -154,8 +155,10 @@ class LabPage:
         path = self._screenshots / name
         size = self.page.viewport_size
         if full and size:
-            height = int(self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"))
+            height = int(self.page.evaluate(f"() => {PAPER}.scrollHeight"))
             self.page.set_viewport_size({"width": size["width"], "height": min(height + 150, 12_000)})
+            self.page.evaluate(f"() => {{ {PAPER}.scrollTop = 0; }}")
+            self.page.wait_for_timeout(300)  # what comes into view now is drawn first
         (of or self.page).screenshot(path=path, animations="disabled")
         if full and size:
             self.page.set_viewport_size(size)
