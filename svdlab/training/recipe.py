@@ -171,6 +171,9 @@ def _value(kind: Any, value: Any, *, where: str) -> Any:
 
 
 def check_recipe(out: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Write down the recipe of a run when it begins, and refuse to go on with another one; see `check_record`."""
+    """Write down the recipe of a run when it begins, and refuse to go on with another one; see `check_record`.
+
+    Further stages may be added at the end: a teacher that is not good enough yet goes on learning.
+    """
     free = (*FREE, "processes", "ahead")
-    check_record(out / RECORD, dataclasses.asdict(recipe), free=free, resume=resume)
+    check_record(out / RECORD, dataclasses.asdict(recipe), free=free, resume=resume, grows="stages")

@@ -12,7 +12,13 @@ from svdlab.files import write_atomic
 
 
 def check_record(
-    path: Path, settings: Mapping[str, Any], *, free: Collection[str], resume: bool, write: bool = True
+    path: Path,
+    settings: Mapping[str, Any],
+    *,
+    free: Collection[str],
+    resume: bool,
+    write: bool = True,
+    grows: str | None = None,
 ) -> None:
     """Write down the settings of a run when it begins, and refuse to go on with others.
 
@@ -22,6 +28,7 @@ def check_record(
         free: names, at any depth, that may change when the run goes on.
         resume: False refuses a run that was begun before.
         write: False only compares (for all processes but the first).
+        grows: a list that may have become longer; the record then takes up what was added.
 
     Raises:
         TrainingError: naming each setting that differs; or the run exists and `resume` is False.
@@ -41,11 +48,14 @@ def check_record(
         before = dict(json.loads(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
         raise TrainingError(f"{path}: cannot be read ({error}). Use another folder.") from error
+    added = {key for key in now.keys() - before.keys() if grows and key.startswith(f"{grows}[")}
     changed = [
         f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted((before.keys() | now.keys()) - added)
         if before.get(key) != now.get(key)
     ]
+    if added and write and not changed:
+        write_atomic(path, json.dumps(now, indent=2) + "\n")
     if changed:
         raise TrainingError(
             f"{path.parent}: begun otherwise: {'; '.join(changed)}. Give the same to go on, or use another folder."

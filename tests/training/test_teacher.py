@@ -178,6 +178,15 @@ def test_a_world_that_does_not_exist_is_found_before_the_first_step(tmp_path):
     assert not (tmp_path / "decoder").exists()
 
 
+def test_a_finished_teacher_goes_on_with_a_stage_that_was_added(tmp_path):
+    small(tmp_path / "short")
+    before = weights(tmp_path / "short" / "model")
+    longer = dataclasses.replace(RECIPE, stages=(*RECIPE.stages, Stage(world="full", loop=loop(2), batch=2)))
+    grown = small(tmp_path / "short", longer).folder
+    assert weights(grown) != before
+    assert weights(grown) == weights(small(tmp_path / "whole", longer).folder)
+
+
 def test_another_recipe_is_refused(trained):
     with pytest.raises(TrainingError, match=r"seed was 0, is 1"):
         small(trained, dataclasses.replace(RECIPE, seed=1))
