@@ -129,7 +129,10 @@ def test_embedding_is_that_of_the_pipeline(modules):
 def test_a_gradient_reaches_every_parameter(projection, modules):
     """The bucket's embedding among them; but not what one token of context cannot use."""
     scenes = tensors(WORLD.batch(range(8)))
-    torch.nn.init.normal_(modules["unet"].conv_out.weight, std=0.05)  # it starts at zero, and then passes no gradient
+    with torch.no_grad():  # what starts at zero passes no gradient in the first step
+        for name, module in modules["unet"].named_modules():
+            if name.endswith((".conv2", ".proj_out", "conv_out")):
+                torch.nn.init.normal_(module.weight, std=0.05)
     teacher_losses(modules, projection, scenes, Objective(), seeded(1))["loss"].backward()
     without = []
     for part, module in modules.items():
