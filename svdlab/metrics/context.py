@@ -13,6 +13,7 @@ from svdlab.errors import MetricError
 if TYPE_CHECKING:
     import torch
 
+    from svdlab.metrics.camera import Camera
     from svdlab.metrics.clip_similarity import Embeddings
     from svdlab.metrics.flow import Flow
     from svdlab.metrics.perceptual import LpipsCurves
@@ -32,6 +33,7 @@ class Scoring:
     Args:
         frames: uint8 [frames, height, width, 3] RGB, from memory and not out of a codec.
         image: the prepared input picture, uint8 [height, width, 3] RGB of the same size, or None.
+        reference: frames of another run to compare with frame by frame, of the same shape, or None.
         encoder: an `Encoder`, or None.
         fps: frames a second, or None.
         seconds: stage -> seconds of the run that made the clip (``condition``, ``denoise``, ``decode``, ``total``).
@@ -52,6 +54,7 @@ class Scoring:
         frames: np.ndarray,
         *,
         image: np.ndarray | None = None,
+        reference: np.ndarray | None = None,
         encoder: Encoder | None = None,
         fps: float | None = None,
         seconds: Mapping[str, float] | None = None,
@@ -65,6 +68,14 @@ class Scoring:
                 f"image is {self.image.shape[1]}x{self.image.shape[0]} but the frames are "
                 f"{self.width}x{self.height}: compare with the picture as the model saw it. Pass the original picture "
                 "as image= to score(), which resizes and crops it."
+            )
+        self.reference = None if reference is None else rgb_array("reference", reference, ndim=4)
+        if self.reference is not None and self.reference.shape != self.frames.shape:
+            count, height, width = self.reference.shape[:3]
+            raise MetricError(
+                f"reference has {count} frames of {width}x{height} px, the clip {len(self.frames)} of "
+                f"{self.width}x{self.height}: they are compared frame by frame. Pass a run with the same picture, "
+                "seed, size and number of frames."
             )
         if encoder is not None and not isinstance(encoder, Encoder):
             raise MetricError(
@@ -88,9 +99,14 @@ class Scoring:
         return self.frames.shape[2]
 
     def lacks(self, need: str) -> str:
-        """What is missing of `need` (``image``, ``encoder`` or ``timings``), in words; empty if nothing is."""
+        """What is missing of `need`, one of those that `Metric.needs` lists, in words; empty if nothing is."""
         if need == "image" and self.image is None:
             return "the input picture: pass image=, or score a clip that carries its own."
+        if need == "reference" and self.reference is None:
+            return (
+                "a reference run to compare with frame by frame: pass reference=, a clip of the same picture and seed, "
+                "such as one with many steps."
+            )
         if need == "encoder" and self.encoder is None:
             return (
                 "an image encoder: pass encoder= with a method embed(images uint8 [count, height, width, 3]) -> "
@@ -112,6 +128,13 @@ class Scoring:
         from svdlab.metrics.flow import estimate_flow
 
         return estimate_flow(self.frames)
+
+    @cached_property
+    def camera(self) -> Camera:
+        """Motion of the camera between neighbours, apart from that of objects. See `svdlab.metrics.camera.Camera`."""
+        from svdlab.metrics.camera import fit_camera
+
+        return fit_camera(self.flow, self.width, self.height)
 
     @cached_property
     def lpips(self) -> LpipsCurves:

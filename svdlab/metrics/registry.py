@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from svdlab.metrics.context import Scoring
 
 Direction = Literal["higher", "lower", "neutral"]
-NEEDS = frozenset({"image", "encoder", "timings", "lpips"})
+NEEDS = frozenset({"image", "reference", "encoder", "timings", "lpips"})
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _METRICS: dict[str, Metric] = {}
@@ -56,8 +56,8 @@ class Metric:
         range: smallest and largest possible value.
         direction: ``"higher"`` or ``"lower"`` is better, or ``"neutral"``.
         version: raised whenever the numbers change; stored beside every value.
-        needs: any of ``image`` (the prepared input picture), ``encoder`` (embeds frames), ``timings`` (stage seconds of
-            the run) and ``lpips`` (the LPIPS weights).
+        needs: any of ``image`` (the prepared input picture), ``reference`` (frames of another run), ``encoder`` (embeds
+            frames), ``timings`` (stage seconds of the run) and ``lpips`` (the LPIPS weights).
         family: the module it comes from, such as ``"flow"``.
         description: what it says, degenerate cases included.
         source: paper, equation or code that the formula is from.
@@ -233,7 +233,7 @@ def evaluate(metric: Metric, scoring: Scoring) -> float | np.ndarray:
         NotComputableError: `scoring` lacks what the metric needs.
         MetricError: the function returned something else than finite numbers.
     """
-    for need in sorted(metric.needs & {"image", "encoder", "timings"}):
+    for need in sorted(metric.needs - {"lpips"}):
         if words := scoring.lacks(need):
             raise NotComputableError(f"metric {metric.name!r} needs {words}")
     if len(scoring.frames) < metric.min_frames:

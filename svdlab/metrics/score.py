@@ -36,6 +36,7 @@ def score(
     names: Iterable[str] | None = None,
     encoder: Encoder | None = None,
     *,
+    reference: Any = None,
     device: str | torch.device = "cpu",
 ) -> dict[str, float]:
     """Measure a clip.
@@ -48,6 +49,8 @@ def score(
         names: metrics to compute, in this order. None computes all that this clip allows.
         encoder: an object whose ``embed(uint8 [count, height, width, 3])`` gives float32 [count, size], for the
             ``clip_*`` metrics.
+        reference: another run to compare with frame by frame, for the ``*_ref`` metrics: a clip, or its frames, of the
+            same shape. Take the same picture and seed with many steps.
         device: where the LPIPS network runs, always in float32.
 
     Returns:
@@ -63,7 +66,7 @@ def score(
         >>> score(clip, "rocket.png", names=["flow_mean", "warp_error"])
         {'flow_mean': 1.93, 'warp_error': 0.00041}
     """
-    scoring = scoring_of(clip, image, encoder, device=device)
+    scoring = scoring_of(clip, image, encoder, reference=reference, device=device)
     return {m.name: float(np.mean(value)) for m, value in _compute(scoring, select(names), strict=names is not None)}
 
 
@@ -73,13 +76,14 @@ def score_frames(
     names: Iterable[str] | None = None,
     encoder: Encoder | None = None,
     *,
+    reference: Any = None,
     device: str | torch.device = "cpu",
 ) -> dict[str, np.ndarray]:
     """The curves behind `score`: name -> float64 [n], for the metrics that have one value per frame or per pair.
 
-    n is the number of frames for ``*_input`` metrics, one less for those that compare neighbours, two less for `jerk`.
-    The mean of a curve is the value that `score` gives. Arguments and errors are those of `score`; a metric asked for
-    by name that has no curve is an error.
+    n is the number of frames for ``*_input`` metrics, `psnr_ref` and `lpips_ref`, one less for those that compare
+    neighbours, two less for `jerk`. The mean of a curve is the value that `score` gives. Arguments and errors are those
+    of `score`; a metric asked for by name that has no curve is an error.
 
     Example:
         >>> score_frames(clip, names=["flow_mean"])["flow_mean"].shape
@@ -91,7 +95,7 @@ def score_frames(
             f"no curve over frames for {', '.join(flat)}: these are single numbers, see score(). "
             f"Curves: {', '.join(m.name for m in select(None) if m.per_frame)}."
         )
-    scoring = scoring_of(clip, image, encoder, device=device)
+    scoring = scoring_of(clip, image, encoder, reference=reference, device=device)
     curves = _compute(scoring, [m for m in chosen if m.per_frame], strict=names is not None)
     return {m.name: np.asarray(value) for m, value in curves}
 
@@ -117,7 +121,12 @@ def require(names: Iterable[str] | None = None, *, progress: bool = True) -> Non
 
 
 def scoring_of(
-    clip: ClipLike | Scoring, image: Any = None, encoder: Encoder | None = None, *, device: str | torch.device = "cpu"
+    clip: ClipLike | Scoring,
+    image: Any = None,
+    encoder: Encoder | None = None,
+    *,
+    reference: Any = None,
+    device: str | torch.device = "cpu",
 ) -> Scoring:
     """The scoring context of a clip. Pass it in place of the clip to compute shared intermediates only once.
 
@@ -126,14 +135,17 @@ def scoring_of(
         ImageError: `image` cannot be used as a picture.
     """
     if isinstance(clip, Scoring):
-        if image is not None or encoder is not None:
-            raise MetricError("a Scoring carries its own picture and encoder: pass image= and encoder= when making it.")
+        if image is not None or encoder is not None or reference is not None:
+            raise MetricError(
+                "a Scoring carries its own picture and encoder: pass image=, encoder= and reference= when making it."
+            )
         return clip
     if not hasattr(clip, "frames"):
         raise MetricError(f"clip={clip!r} has no .frames: pass a Clip; Clip(frames=array, fps=8) makes one.")
     return Scoring(
         clip.frames,
         image=_picture(clip, image),
+        reference=getattr(reference, "frames", reference),
         encoder=encoder,
         fps=getattr(clip, "fps", None),
         seconds=getattr(clip, "seconds", None),

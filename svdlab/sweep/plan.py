@@ -89,16 +89,22 @@ def metric_names(given: tuple[str, ...] | None) -> tuple[str, ...]:
     """The metrics of a sweep, known and ready; None gives the default table.
 
     Raises:
-        MetricError: a name is unknown, or names a cost, which every sweep records anyway.
+        MetricError: a name is unknown, names a cost, which every sweep records anyway, or compares with another run.
         WeightsError: a metric needs weights that cannot be had.
     """
     from svdlab import metrics
 
     costs = [name for name in metrics.names() if "timings" in metrics.get(name).needs]
+    compared = [name for name in metrics.names() if "reference" in metrics.get(name).needs]
     if given is None:
-        given = tuple(name for name in metrics.names() if name not in costs)
+        given = tuple(name for name in metrics.names() if name not in (*costs, *compared))
     if recorded := [name for name in given if name in costs]:
         raise MetricError(f"metrics: {', '.join(recorded)} is a column of every sweep; leave it out of the list.")
+    if lonely := [name for name in given if name in compared]:
+        raise MetricError(
+            f"metrics: {', '.join(lonely)} compares with another run, which a sweep does not choose; leave it out, and "
+            "score two clips with svdlab.metrics.score(clip, reference=other)."
+        )
     metrics.require(given)
     return given
 

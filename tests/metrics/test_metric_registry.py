@@ -16,11 +16,12 @@ from svdlab.metrics.registry import Metric, evaluate
 FRAMES = np.arange(3 * 4 * 5 * 3, dtype=np.uint8).reshape(3, 4, 5, 3)
 
 BUILT_IN = [
-    "flow_mean", "flow_top5", "warp_error", "occlusion_ratio",
+    "flow_mean", "flow_top5", "warp_error", "occlusion_ratio", "camera_mean", "object_mean",
     "flicker", "jerk", "ssim_input", "psnr_input",
     "luma_drift", "saturation_drift", "sharpness_ratio",
     "lpips_input", "lpips_input_last", "lpips_adjacent",
     "clip_temporal", "clip_input",
+    "psnr_ref", "lpips_ref", "tof_ref",
     "seconds", "seconds_denoise", "seconds_decode", "vram_peak_mb",
 ]  # fmt: skip
 

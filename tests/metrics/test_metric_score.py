@@ -22,10 +22,10 @@ SECONDS = {"condition": 0.1, "denoise": 0.2, "decode": 0.3, "total": 0.6}
 def test_a_full_clip_gets_the_full_table_in_order(photo, encoder):
     frames = pan(photo, step=2)
     clip = Clip(frames=frames, fps=8, image=frames[0], seconds=SECONDS, vram_peak_mb=100.0)
-    values = score(clip, encoder=encoder)
+    values = score(clip, encoder=encoder, reference=frames[::-1].copy())
     assert list(values) == names()
     assert all(isinstance(v, float) and np.isfinite(v) for v in values.values())
-    curves = score_frames(clip, encoder=encoder)
+    curves = score_frames(clip, encoder=encoder, reference=frames[::-1].copy())
     for name, curve in curves.items():
         assert curve.dtype == np.float64
         assert curve.ndim == 1
@@ -40,8 +40,8 @@ def test_a_full_clip_gets_the_full_table_in_order(photo, encoder):
 def test_bare_frames_get_what_frames_alone_allow(photo):
     values = score(clip_of(frozen(photo, 3)))
     assert set(values) == {
-        "flow_mean", "flow_top5", "warp_error", "occlusion_ratio", "flicker", "jerk", "luma_drift", "saturation_drift",
-        "sharpness_ratio", "lpips_adjacent",
+        "flow_mean", "flow_top5", "warp_error", "occlusion_ratio", "camera_mean", "object_mean", "flicker", "jerk",
+        "luma_drift", "saturation_drift", "sharpness_ratio", "lpips_adjacent",
     }  # fmt: skip
 
 
@@ -69,6 +69,7 @@ def test_tiny_frames_get_what_their_size_allows():
         ("ssim_input", "'ssim_input' needs the input picture: pass image="),
         ("lpips_input", "'lpips_input' needs the input picture"),
         ("clip_temporal", "'clip_temporal' needs an image encoder: pass encoder="),
+        ("psnr_ref", "'psnr_ref' needs a reference run"),
         ("seconds", "'seconds' needs the stage timings"),
         ("flow_maen", "did you mean 'flow_mean'"),
     ],
@@ -157,9 +158,11 @@ def test_frames_are_not_changed(photo):
     before = frames.copy()
     frames.flags.writeable = False
     without_lpips = [
-        name for name in names() if "lpips" not in name and not metrics.get(name).needs & {"encoder", "timings"}
+        name
+        for name in names()
+        if "lpips" not in name and not metrics.get(name).needs & {"encoder", "timings", "reference"}
     ]
-    assert len(score(clip_of(frames, image=frames[0]), names=without_lpips)) == 11
+    assert len(score(clip_of(frames, image=frames[0]), names=without_lpips)) == 13
     np.testing.assert_array_equal(frames, before)
 
 
