@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from svdlab._version import __version__
 
 if TYPE_CHECKING:
-    from svdlab import examples, metrics, models, montage, plot, sampling, widgets
+    from svdlab import examples, metrics, models, montage, plot, sampling, stats, widgets
     from svdlab.clip import Clip
     from svdlab.errors import SvdlabError
     from svdlab.images import load_image, prepare
@@ -60,7 +60,7 @@ _HOMES = {
     "prepare": "svdlab.images",
 }
 # `sweep` is a package that can also be called.
-_ROOMS = ("examples", "metrics", "models", "montage", "plot", "sampling", "sweep", "widgets")
+_ROOMS = ("examples", "metrics", "models", "montage", "plot", "sampling", "stats", "sweep", "widgets")
 
 __all__ = [
     "Clip",
@@ -80,6 +80,7 @@ __all__ = [
     "plot",
     "prepare",
     "sampling",
+    "stats",
     "sweep",
     "widgets",
 ]

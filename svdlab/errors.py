@@ -69,3 +69,11 @@ class ReportError(SvdlabError, RuntimeError):
 
 class LabError(SvdlabError, RuntimeError):
     """The notebooks cannot be put where they are wanted, or JupyterLab cannot be started on them."""
+
+
+class StatsError(SvdlabError, ValueError):
+    """A statistic asks for a column, value or level that its table does not have, or its design does not allow it."""
+
+
+class ExtraError(SvdlabError, ImportError):
+    """A package that svdlab can do without is needed for what was asked, and is not installed; the text says which."""
