@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,9 +15,7 @@ from rich.table import Table
 
 from svdlab._version import __version__
 from svdlab.errors import SvdlabError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from svdlab.results_table import print_failures, results_table
 
 DEFAULT_MODEL = "tiny-random"
 
@@ -150,7 +148,7 @@ def sweep(
     )
     frame = result.frame()
     out.print(results_table(frame, axes=list(result.axes), width=out.width))
-    _print_failures(frame)
+    print_failures(frame, out)
     _print_path("run directory", result.path)
     if result.interrupted:
         out.print(f"interrupted; the same command goes on: svdlab sweep {spec}", markup=False, highlight=False)
@@ -170,7 +168,38 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     out.print(f"{opened.name}: {len(frame)} cells: {counts or 'none'}", markup=False, highlight=False)
     if len(frame):
         out.print(results_table(frame, axes=list(opened.axes), width=out.width))
-    _print_failures(frame)
+    print_failures(frame, out)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    cell: Annotated[str, typer.Argument(help="Key of a cell, or its first digits.")],
+) -> None:
+    """Say where a cell comes from, and whether its files are whole; exit code 1 if they are not.
+
+    Example: svdlab explain runs/quickstart 3f2a
+    """
+    from svdlab.sweep import open_sweep
+
+    explained = open_sweep(run).explain(cell)
+    out.print(str(explained), soft_wrap=True, markup=False, highlight=False)
+    if explained.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def diff(
+    run_a: Annotated[Path, typer.Argument(help="Run directory.")],
+    run_b: Annotated[Path, typer.Argument(help="Another one.")],
+) -> None:
+    """Say what differs between two sweeps, and whether results moved more than seeds move them.
+
+    Example: svdlab diff runs/before runs/after
+    """
+    from svdlab.sweep import open_sweep
+
+    out.print(str(open_sweep(run_a).diff(run_b)), markup=False, highlight=False)
 
 
 @app.command()
@@ -314,54 +343,6 @@ def doctor() -> None:
     out.print(table)
     if any(finding.state == "problem" for finding in findings):
         raise typer.Exit(1)
-
-
-# Shown in the terminal, the most telling first; as many as fit beside the settings. All are in results.csv.
-SHOWN = ("flow_mean", "warp_error", "lpips_input", "seconds", "clip_temporal", "flicker", "ssim_input")
-
-
-def results_table(frame: pd.DataFrame, *, axes: list[str], most: int = 40, width: int = 80) -> Table:
-    """A table for the terminal: a row a setting, the mean of the metrics over pictures and seeds.
-
-    Args:
-        frame: `Sweep.frame()`.
-        axes: the names that vary in the sweep.
-        most: rows to show at the most.
-        width: characters a line.
-    """
-    groups = [name for name in axes if name not in ("image", "seed")]
-    left = width - sum(len(name) + 2 for name in [*groups, "done"])
-    shown = []
-    for name in SHOWN:
-        if name in frame and len(name) + 2 <= left:
-            shown.append(name)
-            left -= len(name) + 2
-    averaged = " and ".join({"image": "pictures", "seed": "seeds"}[name] for name in axes if name not in groups)
-    table = Table(title=f"mean over {averaged}" if averaged else None, title_justify="left", box=None, padding=(0, 1))
-    for name in [*groups, "done", *shown]:
-        table.add_column(name, justify="right", no_wrap=True)
-    done = frame.assign(done=frame["status"] == "done")
-    grouped = done.groupby(groups, sort=False, dropna=False) if groups else done.groupby(lambda _: 0)
-    for index, (key, part) in enumerate(grouped):
-        if index == most:
-            table.caption = f"{len(grouped) - most} more rows are in results.csv"
-            break
-        settings = list(key) if isinstance(key, tuple) else [key] if groups else []
-        values = part.loc[part["done"], shown].mean()
-        table.add_row(
-            *(f"{value:g}" if isinstance(value, float) else str(value) for value in settings),
-            f"{part['done'].sum()}/{len(part)}",
-            *("" if value != value else f"{value:.3g}" for value in values),
-        )
-    return table
-
-
-def _print_failures(frame: pd.DataFrame, most: int = 5) -> None:
-    failed = frame[frame["status"] == "failed"]
-    for _, row in failed.head(most).iterrows():
-        out.print(f"failed: cell {row['cell']}: {row['error']}", style="red", markup=False, highlight=False)
-    if len(failed) > most:
-        out.print(f"... and {len(failed) - most} more failed cells", style="red")
 
 
 def _print_path(label: str, path: Any) -> None:

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from svdlab import __version__, cli
-from svdlab.cli import app, results_table
+from svdlab.cli import app
+from svdlab.results_table import results_table
 from svdlab.video import read_video
 from tests.pictures import blobs
 
@@ -71,12 +72,12 @@ def run(monkeypatch, capfd):
 def test_help_and_version(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("generate", "sweep", "status", "models", "weights", "doctor"):
+    for command in ("generate", "sweep", "status", "explain", "diff", "models", "weights", "doctor"):
         assert command in out
     assert run("--version")[:2] == (0, f"svdlab {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["generate", "sweep", "status", "models", "weights", "doctor"])
+@pytest.mark.parametrize("command", ["generate", "sweep", "status", "explain", "diff", "models", "weights", "doctor"])
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
@@ -205,6 +206,29 @@ def test_status_of_something_else(run, folder):
     code, _, err = run("status", "nowhere")
     assert code == 2
     assert "nowhere" in err
+
+
+def test_a_cell_is_explained_and_sweeps_are_compared(run, folder):
+    assert run("sweep", "small.toml")[0] == 0
+    cell = pd.read_parquet("runs/small/results.parquet")["cell"][0]
+    code, out, _ = run("explain", "runs/small", cell[:6])
+    assert code == 0
+    assert out.startswith(f"cell {cell}: done\n\nrequest\n")
+    assert "flow_mean" in out
+    code, out, _ = run("diff", "runs/small", "runs/small")
+    assert code == 0
+    assert "Latents: bit-identical in 4 of 4 pairs." in out
+
+    (Path("runs/small/cells") / cell[:2] / cell / "clip.mp4").unlink()
+    code, out, _ = run("explain", "runs/small", cell)
+    assert code == 1
+    assert "clip.mp4 is missing." in out
+    code, _, err = run("explain", "runs/small", "nothing")
+    assert code == 2
+    assert "no cell that begins like this" in err
+    code, _, err = run("diff", "runs/small", "nowhere")
+    assert code == 2
+    assert "nowhere: is not the directory of a sweep" in err
 
 
 def test_models_are_listed_with_licence_and_size(run):

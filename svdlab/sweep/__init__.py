@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from svdlab.sweep.handle import Sweep
     from svdlab.sweep.plan import Plan
     from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
+    from svdlab.sweep.tables import join, merge
 
 _HOMES = {
     "Grid": "grid",
     "Plan": "plan",
     "Spec": "spec",
     "Sweep": "handle",
+    "join": "tables",
     "make_grid": "grid",
     "make_spec": "spec",
+    "merge": "tables",
     "open_sweep": "api",
     "plan_spec": "api",
     "plan_text": "api",
@@ -39,8 +42,10 @@ __all__ = [
     "Plan",
     "Spec",
     "Sweep",
+    "join",
     "make_grid",
     "make_spec",
+    "merge",
     "open_sweep",
     "plan_spec",
     "plan_text",

@@ -6,11 +6,9 @@ It holds ``clip.mp4``, ``latents.safetensors`` (float32, exact; absent if a clip
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import re
 import shutil
 import uuid
@@ -18,12 +16,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdlab._version import __version__
 from svdlab.clip import Clip
 from svdlab.errors import SweepError
 from svdlab.files import sha256_bytes, sync_file, sync_folder, write_atomic
 from svdlab.sweep.cells import quiet_request
-from svdlab.sweep.keys import cell_key
+from svdlab.sweep.keys import KEY_VERSION, cell_key
+from svdlab.sweep.lock import now
+from svdlab.sweep.provenance import machine, noise_streams, versions
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 MANIFEST_VERSION = 1
 VIDEO, LATENTS, THUMB, MANIFEST = "clip.mp4", "latents.safetensors", "thumb.jpg", "manifest.json"
 TMP = ".tmp-"  # beginning of every name that is not in place yet
-_PACKAGES = ("torch", "diffusers", "transformers", "numpy", "av")
 
 
 def cell_path(key: str) -> str:
@@ -74,13 +72,20 @@ def make_manifest(
     attempt: int,
     timing: str,
 ) -> dict[str, Any]:
-    """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it."""
+    """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it.
+
+    Keys were only ever added: `key_version`, `noise_streams`, `machine` and `backfills` are missing in manifests of
+    svdlab 0.1.0.
+    """
     assert clip.request is not None
+    settings = clip.request.settings()
     return {
         "schema": MANIFEST_VERSION,
         "cell": key,
-        "request": clip.request.settings(),
+        "key_version": KEY_VERSION,
+        "request": settings,
         "seed": clip.seed,
+        "noise_streams": list(noise_streams(settings)),
         "image": dict(image),
         "model": dict(model),
         "metrics": {name: dict(metric) for name, metric in metrics.items()},
@@ -92,14 +97,8 @@ def make_manifest(
         "timing": timing,
         "finished": finished,
         "versions": versions(),
+        "machine": machine(model.get("device")),
         "files": {name: {"bytes": len(data), "sha256": sha256_bytes(data)} for name, data in files.items()},
-    }
-
-
-def versions() -> dict[str, str]:
-    """Versions of svdlab, Python and the packages that decide pixels."""
-    return {"svdlab": __version__, "python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in _PACKAGES
     }
 
 
@@ -128,9 +127,11 @@ def store(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes])
 
 
 def update_manifest(folder: Path, key: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Add metrics to the manifest of a finished cell (those of the same name are replaced)."""
+    """Add metrics to the manifest of a finished cell (those of the same name are replaced), and by which versions."""
     manifest = read_manifest(folder, key)
     manifest["metrics"] |= metrics
+    added = {"finished": now(), "metrics": list(metrics), "versions": versions()}
+    manifest["backfills"] = [*manifest.get("backfills", ()), added]
     write_atomic(folder / cell_path(key) / MANIFEST, _json_bytes(manifest))
 
 
@@ -138,8 +139,11 @@ def _json_bytes(manifest: Mapping[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, allow_nan=False) + "\n").encode()
 
 
-def read_manifest(folder: Path, key: str) -> dict[str, Any]:
+def read_manifest(folder: Path, key: str, *, sizes: bool = True) -> dict[str, Any]:
     """The manifest of a cell, if it is whole and belongs to this key, and its files are there.
+
+    Args:
+        sizes: look at the files too, each of which must have the size that the manifest names.
 
     Raises:
         SweepError: it is not; the text says what is wrong.
@@ -152,7 +156,8 @@ def read_manifest(folder: Path, key: str) -> dict[str, Any]:
         request, image, model = manifest["request"], manifest["image"]["digest"], manifest["model"]["fingerprint"]
         if key != manifest["cell"] or key != cell_key(request, image=image, model=model):
             raise SweepError(f"{place}: its manifest belongs to another cell.")
-        wrong = [name for name, file in manifest["files"].items() if (place / name).stat().st_size != file["bytes"]]
+        files = manifest["files"].items() if sizes else ()
+        wrong = [name for name, file in files if (place / name).stat().st_size != file["bytes"]]
         if wrong:
             raise SweepError(f"{place}: {', '.join(wrong)} is not of the size that the manifest names.")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -120,14 +120,27 @@ def _metric_names(declaration: Mapping[str, Any], measured: Iterable[Mapping[str
     return [*names, *sorted(added - set(names))]
 
 
+def metric_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of the columns of a frame that are metrics: those between `status` and the costs."""
+    columns = list(frame.columns)
+    return columns[columns.index("status") + 1 : columns.index(COSTS[0])]
+
+
+def setting_columns(frame: pd.DataFrame) -> list[str]:
+    """Names of the columns of a frame that are settings: those between `image` and `status`."""
+    columns = list(frame.columns)
+    return columns[columns.index("image") + 1 : columns.index("status")]
+
+
 def export(ledger: Ledger, folder: Path) -> None:
     """Write the frame as ``results.parquet`` and ``results.csv``, each whole or not at all.
 
     A full disk is only logged: everything in them is in the ledger.
     """
     frame = build_frame(ledger)
+    versions = metric_versions(ledger, frame["cell"])
     try:
-        write_parquet(frame, folder / "results.parquet")
+        write_parquet(frame, folder / "results.parquet", versions=versions)
         write_csv(frame, folder / "results.csv")
     except OSError as error:
         log.warning(
@@ -135,10 +148,39 @@ def export(ledger: Ledger, folder: Path) -> None:
         )
 
 
-def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a frame as Parquet, atomically."""
+def metric_versions(ledger: Ledger, cells: Iterable[str]) -> dict[str, set[int]]:
+    """Metric -> the versions that its values in these cells have; several until `backfill` has made them one."""
+    wanted = set(cells)
+    versions: dict[str, set[int]] = {}
+    for row in ledger.metrics():
+        if row["cell"] in wanted and row["value"] is not None:
+            versions.setdefault(row["name"], set()).add(row["version"])
+    return versions
+
+
+def write_parquet(frame: pd.DataFrame, path: Path, *, versions: Mapping[str, Iterable[int]] | None = None) -> None:
+    """Write a frame as Parquet, atomically. pandas reads it as ever.
+
+    Each field of the schema carries what `svdlab.sweep.columns` knows about the column: kind, unit, direction, version
+    and description.
+
+    Args:
+        versions: metric -> versions of its values (`metric_versions`); by default, those of the registry.
+
+    Example:
+        >>> pyarrow.parquet.read_schema("results.parquet").field("flow_mean").metadata[b"unit"]
+        b'px/frame'
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    from svdlab.sweep.columns import describe_columns
+
+    table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+    about = describe_columns(table.schema.names, versions)
+    fields = [field.with_metadata(about[field.name].metadata()) for field in table.schema]
     with atomic_path(path) as tmp:
-        frame.to_parquet(tmp, index=False)
+        pyarrow.parquet.write_table(table.cast(pyarrow.schema(fields, metadata=table.schema.metadata)), tmp)
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 from svdlab.errors import SweepError
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import backfill
-from svdlab.sweep.frame import build_frame, write_csv, write_parquet
+from svdlab.sweep.frame import build_frame, metric_versions, write_csv, write_parquet
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray
 
     from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
+    from svdlab.sweep.diff import Difference
+    from svdlab.sweep.explain import Explanation
 
 
 class Sweep:
@@ -175,9 +178,15 @@ class Sweep:
         return self
 
     def to_parquet(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the frame as Parquet, by default as ``results.parquet`` in the run directory. Returns the path."""
+        """Write the frame as Parquet, by default as ``results.parquet`` in the run directory. Returns the path.
+
+        Units, direction, version and description of each column are in the metadata of its field.
+        """
         path = self.path / "results.parquet" if path is None else Path(path)
-        write_parquet(self.frame(), path)
+        with self._ledger() as ledger, ledger.transaction():
+            frame = build_frame(ledger)
+            versions = metric_versions(ledger, frame["cell"])
+        write_parquet(frame, path, versions=versions)
         return path
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> Path:
@@ -185,6 +194,68 @@ class Sweep:
         path = self.path / "results.csv" if path is None else Path(path)
         write_csv(self.frame(), path)
         return path
+
+    def to_xarray(self, metrics: Iterable[str] | None = None) -> xarray.Dataset:
+        """The sweep as an `xarray.Dataset`, one dimension an axis; see `svdlab.sweep.dataset.to_xarray`.
+
+        Example:
+            >>> sweep.to_xarray().flow_mean.mean("seed").sel(steps=4)
+        """
+        from svdlab.sweep.dataset import to_xarray
+
+        return to_xarray(self, metrics)
+
+    def per_frame(
+        self, metrics: Iterable[str] | None = None, *, pipe: Pipeline | None = None, progress: bool = True
+    ) -> pd.DataFrame:
+        """Metrics frame by frame, one row a cell, metric and frame; see `svdlab.sweep.curves.per_frame`.
+
+        Example:
+            >>> sweep.per_frame(["flow_mean"], pipe=pipe).groupby("frame")["value"].mean()
+        """
+        from svdlab.sweep.curves import per_frame
+
+        return per_frame(self, metrics, pipe=pipe, progress=progress)
+
+    def explain(self, cell: str) -> Explanation:
+        """Trace a cell, named by its key or the beginning of it; see `svdlab.sweep.explain.explain`.
+
+        Example:
+            >>> sweep.explain("3f2a")
+        """
+        from svdlab.sweep.explain import explain
+
+        return explain(self, cell)
+
+    def diff(self, other: Sweep | str | os.PathLike[str]) -> Difference:
+        """What differs from this sweep (a) to the `other` (b); see `svdlab.sweep.diff.diff`.
+
+        Example:
+            >>> print(sweep.diff("runs/second"))
+        """
+        from svdlab.sweep.diff import diff
+
+        return diff(self, other)
+
+    def export(self, to: str, **options: Any) -> int:
+        """Hand the finished cells to ``"wandb"``, ``"mlflow"`` or ``"trackio"``; see `svdlab.sweep.trackers.export`.
+
+        Example:
+            >>> sweep.export("wandb", project="lcm", mode="offline")
+        """
+        from svdlab.sweep.trackers import export
+
+        return export(self, to, **options)
+
+    def describe_json(self, path: str | os.PathLike[str] | None = None, **options: Any) -> Path:
+        """Write what is in the run directory as JSON, for publication; see `svdlab.sweep.describe.write_description`.
+
+        Example:
+            >>> sweep.describe_json(license="CC-BY-4.0")
+        """
+        from svdlab.sweep.describe import write_description
+
+        return write_description(self, path, **options)
 
     def report(self, folder: str | os.PathLike[str], **options: Any) -> Path:
         """Write a static HTML folder that opens from disk; see `svdlab.report.write_report`. Returns its path.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,11 @@ def pipe() -> Pipeline:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder with rocket.png and kite.png."""
-    folder = tmp_path / "pictures"
+    return draw_pictures(tmp_path / "pictures")
+
+
+def draw_pictures(folder: Path) -> Path:
+    """Write rocket.png and kite.png into a new folder."""
     folder.mkdir()
     for name, seed in (("rocket", 0), ("kite", 1)):
         blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -40,6 +45,22 @@ def go(pipe, pictures, tmp_path):
         return sl.sweep(changes.pop("pipe", pipe), **{**call, **QUIET, **SMALL, **changes})
 
     return go
+
+
+@pytest.fixture(scope="session")
+def eight(pipe, tmp_path_factory) -> Path:
+    """A run directory to read from, not to write to: two pictures, two seeds, 1 and 2 steps, all done."""
+    folder = tmp_path_factory.mktemp("eight")
+    pictures = draw_pictures(folder / "pictures")
+    images = [pictures / "rocket.png", pictures / "kite.png"]
+    sl.sweep(pipe, image=images, steps=[1, 2], seed=[0, 1], out=folder / "run", **QUIET, **SMALL)
+    return folder / "run"
+
+
+@pytest.fixture
+def copied(eight, tmp_path) -> sl.Sweep:
+    """A copy of `eight` that may be changed."""
+    return sl.open_sweep(shutil.copytree(eight, tmp_path / "copy"))
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import cv2
 import torch
 
 import svdlab as sl
+from svdlab.sweep.provenance import versions
 from tests.sweep.test_kill import GRID
 
 torch.set_num_threads(1)
@@ -54,6 +55,7 @@ def main() -> None:
     folder, picture = Path(sys.argv[1]), sys.argv[2]
     pipe = sl.load("tiny-random", device="cpu")
     sl.metrics.score(pipe(picture, steps=1, seed=0, num_frames=2), names=["flow_mean"])  # import all that is needed
+    versions()  # asks git once a process
     say("ready")
     for line in sys.stdin:
         mode, seconds = line.split()
