@@ -18,7 +18,8 @@ from svdlab.plot.curves import draw_curves, legend
 from svdlab.plot.labels import axis_label, escape, write_note
 from svdlab.plot.stats import PAIR, Band, check_band, curves_of, units_of, words_band
 from svdlab.plot.style import GREY, canvas
-from svdlab.plot.table import levels_of, read_table, words_left_out, words_spread
+from svdlab.plot.table import read_table, words_left_out, words_spread
+from svdlab.stats.design import levels_of
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline

@@ -15,7 +15,8 @@ from svdlab.errors import ViewError
 from svdlab.plot.labels import axis_label, escape, show, write_note
 from svdlab.plot.stats import PAIR, Band, Curve, check_band, curves_of, units_of, words_band
 from svdlab.plot.style import CATEGORIES, canvas, looks, panels
-from svdlab.plot.table import Table, is_number, levels_of, read_table, words_left_out, words_spread
+from svdlab.plot.table import Table, read_table, words_left_out, words_spread
+from svdlab.stats.design import is_number, levels_of
 
 if TYPE_CHECKING:
     from svdlab.sweep import Sweep

@@ -18,7 +18,8 @@ from svdlab.errors import ViewError
 from svdlab.metrics import registry
 from svdlab.plot.labels import Numbers, axis_label, escape, numbers_for, show, write_note
 from svdlab.plot.style import DIVERGING, GREY, INK, SEQUENCE, canvas, panels
-from svdlab.plot.table import Table, is_number, levels_of, read_table, words_left_out, words_spread
+from svdlab.plot.table import Table, read_table, words_left_out, words_spread
+from svdlab.stats.design import is_number, levels_of
 
 if TYPE_CHECKING:
     from svdlab.sweep import Sweep

@@ -14,18 +14,8 @@ from matplotlib.axes import Axes
 
 from svdlab.metrics import registry
 from svdlab.plot.style import GREY
+from svdlab.stats.words import UNITS
 
-UNITS: Mapping[str, str] = MappingProxyType(
-    {
-        "seconds": "s",
-        "seconds_denoise": "s",
-        "seconds_decode": "s",
-        "seconds_spent": "s",
-        "vram_peak_mb": "MB",
-        "width": "px",
-        "height": "px",
-    }
-)
 PLURALS: Mapping[str, str] = MappingProxyType(
     {
         "image": "images",

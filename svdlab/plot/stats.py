@@ -11,7 +11,9 @@ import pandas as pd
 
 from svdlab.errors import ViewError
 from svdlab.plot.labels import PLURALS, escape, span
-from svdlab.plot.table import Table, check_column, levels_of
+from svdlab.plot.table import Table, check_column
+from svdlab.stats.design import levels_of
+from svdlab.stats.intervals import t_interval
 
 Band = Literal["ci95", "sd", "minmax"]
 PAIR = ("image", "seed")
@@ -55,11 +57,9 @@ def interval(values: np.ndarray, band: Band | None) -> tuple[float, float, float
         return mean, np.nan, np.nan
     if band == "minmax":
         return mean, float(np.min(values)), float(np.max(values))
-    reach = float(np.std(values, ddof=1))
     if band == "ci95":
-        from scipy.special import stdtrit  # far lighter to import than scipy.stats
-
-        reach *= float(stdtrit(len(values) - 1, 0.975)) / np.sqrt(len(values))
+        return t_interval(values)
+    reach = float(np.std(values, ddof=1))
     return mean, mean - reach, mean + reach
 
 

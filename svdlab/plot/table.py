@@ -13,6 +13,7 @@ import pandas as pd
 from svdlab.errors import ViewError
 from svdlab.plot.labels import count_of, escape, span
 from svdlab.request import SETTINGS
+from svdlab.stats.design import is_number
 
 if TYPE_CHECKING:
     from svdlab.sweep import Sweep
@@ -139,24 +140,6 @@ def check_column(frame: pd.DataFrame, argument: str, column: Any) -> None:
     close = difflib.get_close_matches(str(column), names, n=1, cutoff=0.6)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     raise ViewError(f"{argument} = {column!r}: no such column. {hint}There are {', '.join(names) or 'none'}.")
-
-
-def levels_of(column: pd.Series) -> list[Any]:
-    """The values of an axis: numbers in rising order, categories in their own, anything else as it comes.
-
-    Example:
-        >>> levels_of(pd.Series([4, 1, 4])), levels_of(pd.Series(["karras", "even"]))
-        ([1, 4], ['karras', 'even'])
-    """
-    found = column.dropna().unique().tolist()
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return [level for level in column.dtype.categories.tolist() if level in found]
-    return sorted(found) if is_number(column) else found
-
-
-def is_number(column: pd.Series) -> bool:
-    """Whether a column holds numbers; yes and no are none."""
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
 
 
 def _frame(source: Any) -> pd.DataFrame:

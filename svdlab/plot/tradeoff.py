@@ -14,7 +14,8 @@ from svdlab.plot.curves import legend
 from svdlab.plot.labels import axis_label, escape, show, write_note
 from svdlab.plot.stats import PAIR, Band, Curve, check_band, curves_of, units_of, words_band
 from svdlab.plot.style import CATEGORIES, canvas, darker, looks
-from svdlab.plot.table import levels_of, read_table, words_left_out, words_spread
+from svdlab.plot.table import read_table, words_left_out, words_spread
+from svdlab.stats.design import levels_of
 
 if TYPE_CHECKING:
     from svdlab.sweep import Sweep
