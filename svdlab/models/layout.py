@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,19 +171,22 @@ def check_complete(found: Plan, where: str, names: Iterable[str]) -> None:
         )
 
 
-def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
+def read_configs(folder_of: Callable[[str], Path]) -> dict[str, dict[str, Any]]:
     """Configs of all parts by the part's name, checked to be those of SVD's classes and to fit together.
+
+    Args:
+        folder_of: where the part of a name lies.
 
     Raises:
         ModelError: a config is not JSON, is of another class, or two of them do not fit.
     """
-    configs = {part.name: _read_json(folder / part.name / part.config) for part in PARTS}
+    configs = {part.name: _read_json(folder_of(part.name) / part.config) for part in PARTS}
     for part in PARTS:
         key, wanted = part.kind
         if wanted and configs[part.name].get(key) != wanted:
             raise ModelError(
-                f"{folder / part.name / part.config}: {key} is {configs[part.name].get(key)!r}, and must be {wanted!r}."
-                " svdlab runs Stable Video Diffusion and models of its classes."
+                f"{folder_of(part.name) / part.config}: {key} is {configs[part.name].get(key)!r}, and must be"
+                f" {wanted!r}. svdlab runs Stable Video Diffusion and models of its classes."
             )
     unet, vae, clip = (configs[name] for name in ("unet", "vae", "image_encoder"))
     latent = vae.get("latent_channels", 4)
@@ -206,7 +209,8 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     for name, value, rule, wanted in pairs:
         if value != wanted and not (isinstance(value, list) and set(value) == {wanted}):
             raise ModelError(
-                f"{folder}: {name} = {value}, and must be {rule}, {wanted}. These parts are of two models."
+                f"{folder_of('unet').parent}: {name} = {value}, and must be {rule}, {wanted}."
+                " These parts are of two models."
             )
     return configs
 

@@ -128,7 +128,7 @@ def _load(source: Source, dtype: torch.dtype) -> dict[str, Any]:
     """Read a model's files into memory, on the CPU, once everything that can be known beforehand fits."""
     from transformers.models.clip.image_processing_clip import CLIPImageProcessor
 
-    configs = read_configs(source.folder)
+    configs = read_configs(source.folder_of)
     _check(source, configs)
     hashes = {
         part: [hash_config(config), *(hash_weights(path) for path in source.weights(part))]
@@ -136,7 +136,7 @@ def _load(source: Source, dtype: torch.dtype) -> dict[str, Any]:
     }
     with _explained(source, "feature_extractor"):
         feature_extractor = CLIPImageProcessor.from_pretrained(
-            source.folder / "feature_extractor", local_files_only=True
+            source.folder_of("feature_extractor"), local_files_only=True
         )
     return {
         "name": source.info.name,
@@ -199,7 +199,7 @@ def _from_pretrained(source: Source, part: str, dtype: torch.dtype) -> Any:
     extra = {} if part == "image_encoder" else {"low_cpu_mem_usage": is_accelerate_available()}
     with _explained(source, part), quietly():
         model, report = _class(part).from_pretrained(
-            source.folder / part,
+            source.folder_of(part),
             dtype=dtype,
             variant=source.plan.variants[part],
             use_safetensors=True,
@@ -209,7 +209,7 @@ def _from_pretrained(source: Source, part: str, dtype: torch.dtype) -> Any:
         )
     if missing := sorted(report["missing_keys"]):
         raise ModelError(
-            f"{source.folder / part}: the weights lack {len(missing)} tensors of {type(model).__name__}, such as"
+            f"{source.folder_of(part)}: the weights lack {len(missing)} tensors of {type(model).__name__}, such as"
             f" {', '.join(missing[:3])}. Fetch the model anew."
         )
     return model
@@ -259,7 +259,7 @@ def _explained(source: Source, part: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        where = source.unet_file if part == "unet" and source.unet_file else source.folder / part
+        where = source.unet_file if part == "unet" and source.unet_file else source.folder_of(part)
         raise ModelError(
             f"{where}: the {part} cannot be built from it ({type(error).__name__}: {str(error)[:300]})."
             " Fetch the model anew, or check that it is a Stable Video Diffusion model."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from svdlab.errors import ModelError
 from svdlab.models import catalogue
-from svdlab.models.cards import ModelInfo, read_card, weights_gb
+from svdlab.models.cards import ModelInfo, lender, read_card, weights_gb
 from svdlab.models.hub import obtain
 from svdlab.models.layout import (
     PARTS,
@@ -29,20 +29,28 @@ _CONFIGS = tuple(f"{part.name}/{part.config}" for part in PARTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The files of a model on this machine. `unet_file` takes the place of the UNet's weights in `folder`."""
+    """The files of a model on this machine.
+
+    `unet_file` takes the place of the UNet's weights in `folder`; `lent` that of `folder` for all but the UNet.
+    """
 
     info: ModelInfo
     folder: Path
     plan: Plan
     unet_file: Path | None = None
+    lent: Path | None = None
     revision: str | None = None
     text: str  # in words
+
+    def folder_of(self, part: str) -> Path:
+        """Where a part lies."""
+        return (self.lent if self.lent and part != "unet" else self.folder) / part
 
     def weights(self, part: str) -> tuple[Path, ...]:
         """Weight files of a part."""
         if part == "unet" and self.unet_file:
             return (self.unet_file,)
-        return tuple(self.folder / name for name in self.plan.weights.get(part, ()))
+        return tuple(self.folder_of(part).parent / name for name in self.plan.weights.get(part, ()))
 
 
 def locate(
@@ -156,11 +164,18 @@ def _student(
 def _in_folder(folder: Path, half: bool, revision: str | None) -> Source:
     if revision is not None:
         raise ModelError(f"revision = {revision!r}: {folder} is a local folder, which has no revisions. Leave it out.")
-    names = listing(folder)
-    found = plan(names, half=half)
-    check_complete(found, str(folder), names)
     info = _describe(folder, folder.resolve().name, None)
-    return Source(info=info, folder=folder, plan=found, text=f"folder {folder}")
+    names, lent = listing(folder), None
+    text = f"folder {folder}"
+    if info.base:
+        lent = lender(folder, info.base)
+        names = {name for name in names if name.startswith("unet/")} | {
+            name for name in listing(lent) if not name.startswith("unet/")
+        }
+        text += f", all but the UNet from {info.base} beside it"
+    found = plan(names, half=half)
+    check_complete(found, f"{folder} with what {lent} lends" if lent else str(folder), names)
+    return Source(info=info, folder=folder, lent=lent, plan=found, text=text)
 
 
 def _describe(folder: Path, name: str, repo_id: str | None) -> ModelInfo:
@@ -171,7 +186,7 @@ def _describe(folder: Path, name: str, repo_id: str | None) -> ModelInfo:
         name=name,
         title=name,
         kind="teacher",
-        defaults=general_defaults(read_configs(folder)),
+        defaults=general_defaults(read_configs(folder.joinpath)),
         licence="see its page" if repo_id else "not stated",
         memory_gb=weights_gb(folder),
         repo_id=repo_id,

@@ -33,6 +33,7 @@ CARDS = st.builds(
     defaults=DEFAULTS,
     licence=st.text(),
     notes=st.text(),
+    base=st.none() | st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True),
     memory_gb=st.just(0.0),
 )
 
@@ -65,6 +66,7 @@ def test_a_short_card_takes_the_folders_name(tmp_path: Path) -> None:
         ("{}", "'kind' is missing"),
         ('{"kind": "genius", "defaults": {}}', "kind = 'genius': must be 'student' or 'teacher' or 'random'"),
         ('{"kind": "student"}', "'defaults' is missing"),
+        ('{"kind": "student", "base": "../other"}', "base = '../other': must be the name of a folder beside this one"),
         ('{"kind": "student", "defaults": {"width": 64, "height": 64}}', "num_frames"),
         ('{"kind": "student", "defaults": {"num_frames": 1, "width": 64, "height": 64, "colour": 1}}', "colour"),
         ('{"kind": "student", "defaults": null}', "mapping"),

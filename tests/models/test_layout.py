@@ -111,7 +111,7 @@ def test_a_listing_has_two_levels(full: Path, tmp_path: Path) -> None:
 
 
 def test_configs_are_read(full: Path) -> None:
-    configs = read_configs(full)
+    configs = read_configs(full.joinpath)
     assert set(configs) == {"unet", "vae", "image_encoder", "feature_extractor"}
     assert configs["unet"]["num_frames"] == 25
 
@@ -132,13 +132,13 @@ def test_parts_that_do_not_fit_are_refused(full: Path, tmp_path: Path, part: str
     folder = link_tree(full, tmp_path / "m")
     replace_json(folder / part / "config.json", **changes)
     with pytest.raises(ModelError, match=message):
-        read_configs(folder)
+        read_configs(folder.joinpath)
 
 
 def test_equal_cross_attention_in_every_block_is_fine(full: Path, tmp_path: Path) -> None:
     folder = link_tree(full, tmp_path / "m")
     replace_json(folder / "unet" / "config.json", cross_attention_dim=[32, 32])
-    assert read_configs(folder)["unet"]["cross_attention_dim"] == [32, 32]
+    assert read_configs(folder.joinpath)["unet"]["cross_attention_dim"] == [32, 32]
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "cannot be read as JSON"), ("[1]", "is a list")])
@@ -147,7 +147,7 @@ def test_a_damaged_config_is_named(full: Path, tmp_path: Path, text: str, messag
     (folder / "vae" / "config.json").unlink()
     (folder / "vae" / "config.json").write_text(text)
     with pytest.raises(ModelError, match=rf"vae/config\.json.*{message}"):
-        read_configs(folder)
+        read_configs(folder.joinpath)
 
 
 @pytest.mark.parametrize(

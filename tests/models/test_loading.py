@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from svdlab.errors import ModelError
 from svdlab.models import catalogue, fetch, load_components
 from svdlab.models.cards import write_card
+from svdlab.models.tiny_random import build
 from tests.models.world import PARTS, cache_repo, equal, files_in, link_tree, load, replace_json, save
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -100,6 +101,30 @@ def test_a_bundled_folder_loads_by_its_name(full: Path, tmp_path: Path, monkeypa
     assert fetch("wee") == folder
     with pytest.raises(ModelError, match="has no revisions"):
         load("wee", revision="main")
+
+
+def test_a_unet_alone_takes_the_rest_from_the_folder_beside_it(parts: tuple, full: Path, tmp_path: Path) -> None:
+    link_tree(full, tmp_path / "pupil")
+    build(seed=4)[0].save_pretrained(tmp_path / "master/unet")
+    write_card(tmp_path / "master", replace(catalogue.info("tiny-random"), name="master", base="pupil"))
+    components = load(tmp_path / "master")
+    assert components.source.endswith("all but the UNet from pupil beside it")
+    assert equal(components.unet, build(seed=4)[0])
+    assert equal(components.vae, parts[1])
+    assert equal(components.image_encoder, parts[2])
+    assert components.info.memory_gb == pytest.approx(load(full).info.memory_gb)
+    assert components.fingerprint != load(full).fingerprint
+    # A UNet of the lender is never taken for one that is missing.
+    (tmp_path / "master/unet/diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"Missing: unet/diffusion_pytorch_model.safetensors"):
+        load(tmp_path / "master")
+
+
+def test_a_lender_that_is_not_there(tmp_path: Path) -> None:
+    build(seed=4)[0].save_pretrained(tmp_path / "master/unet")
+    write_card(tmp_path / "master", replace(catalogue.info("tiny-random"), base="pupil"))
+    with pytest.raises(ModelError, match=r"with what .*pupil lends: not a whole model .* Missing: vae/config.json"):
+        load(tmp_path / "master")
 
 
 def test_shards_load_as_a_whole(parts: tuple, tmp_path: Path) -> None:
