@@ -5,7 +5,7 @@ frame or per pair of neighbouring frames, whose mean is then the metric.
 
 Example:
     >>> from svdlab import metrics
-    >>> @metrics.metric("darkest", unit="levels", range=(0, 255), direction="neutral")
+    >>> @metrics.metric("darkest", unit="levels", range=(0, 255), direction="neutral", per_frame=True)
     ... def darkest(scoring):
     ...     "The darkest value of each frame."
     ...     return scoring.frames.min(axis=(1, 2, 3))
@@ -177,10 +177,15 @@ def get(name: str) -> Metric:
     """The metric called `name`.
 
     Raises:
-        MetricError: there is none; the message lists the closest names.
+        MetricError: there is none; the message says how to have it if it is one that has to be asked for, or else
+            lists the closest names.
     """
     if isinstance(name, str) and name in _METRICS:
         return _METRICS[name]
+    from svdlab.metrics.vbench_networks import how_to_have  # which imports this module
+
+    if how := how_to_have(str(name)):
+        raise MetricError(f"metric {name!r} is not in use: {how}")
     close = difflib.get_close_matches(str(name), _METRICS, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known are {', '.join(_METRICS)}."
     raise MetricError(f"unknown metric {name!r}: {hint}")
