@@ -38,7 +38,7 @@ def backfill(folder: Path, names: Iterable[str], *, pipe: Pipeline | None = None
         SweepError: the directory cannot be written.
     """
     wanted = metric_names(_listed(names))
-    needy = _needing_encoder(wanted)
+    needy = needing_encoder(wanted)
     if pipe is None and needy:
         raise MetricError(f"{', '.join(needy)}: needs the image encoder of a model; pass pipe=svdlab.load(...).")
     with writing(folder) as ledger:
@@ -56,7 +56,8 @@ def _listed(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _needing_encoder(names: Iterable[str]) -> list[str]:
+def needing_encoder(names: Iterable[str]) -> list[str]:
+    """Those of the metrics that look at embeddings, which only a loaded model makes."""
     from svdlab import metrics
 
     return [name for name in names if "encoder" in metrics.get(name).needs]
@@ -101,7 +102,7 @@ def fill(
         try:
             own, names = _own_pipe(folder, key, pipe), todo[key]
             if own is None:
-                needy = _needing_encoder(names)
+                needy = needing_encoder(names)
                 left += bool(needy)
                 names = [name for name in names if name not in needy]
             if not names:

@@ -30,7 +30,8 @@ class Difference:
         declared: what was declared differently: name -> (in a, in b), as texts.
         model: the same of the models.
         versions: the same of code, packages and hardware, over all finished cells.
-        metric_versions: the same of the metrics; these are not compared.
+        metric_versions: the same of the metrics, and of the references of those that compare with one; these metrics
+            are not compared here.
         only_a, only_b: keys of the declared cells whose picture, settings and seed are in one sweep only.
         pairs: pairs of cells that are declared in both.
         done: those that are done in both.
@@ -89,7 +90,8 @@ class Difference:
         elif self.done:
             yield "Latents: no pair has any to compare."
         for name, (in_a, in_b) in self.metric_versions.items():
-            yield f"{name}: version {in_a} in a, {in_b} in b: its values do not compare; Sweep.backfill mends that."
+            mend = "against" if "against" in in_a + in_b else "backfill"
+            yield f"{name}: version {in_a} in a, {in_b} in b: its values do not compare; Sweep.{mend} mends that."
         yield from map(str, self.moved)
         if self.done and not self.moved and not self.metric_versions:
             yield "No metric has values in both."
@@ -223,7 +225,12 @@ def _ran_uncommitted(manifests: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _shown_versions(table: Table) -> dict[str, str]:
-    return {name: _listed(sorted(versions)) for name, versions in table.versions.items()}
+    """Metric -> its versions and, of those that compare, what with: values compare only where both are equal."""
+    shown = {}
+    for name, versions in table.versions.items():
+        references = sorted(table.references.get(name, ()))
+        shown[name] = _listed(sorted(versions)) + (f" against {_listed(references)}" if references else "")
+    return shown
 
 
 def _differing(

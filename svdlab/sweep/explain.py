@@ -216,6 +216,11 @@ def _metrics(manifest: Mapping[str, Any]) -> Rows:
     for name, entry in measured.items():
         value = "not defined" if entry["value"] is None else _text(entry["value"], about[name].unit)
         notes = [f"version {entry['version']}", f"from {entry['source']}"]
+        if reference := entry.get("reference"):
+            notes.append(
+                f"against cell {reference['cell']} of {reference['sweep']} ({reference['model']},"
+                f" {_listed(reference['sampler'], ('steps', 'schedule', 'gamma'))})"
+            )
         if name in later:
             notes.append(f"computed later, {later[name]}")
         if current.get(name, entry["version"]) != entry["version"]:
@@ -224,6 +229,10 @@ def _metrics(manifest: Mapping[str, Any]) -> Rows:
             notes.append(entry["error"])
         rows.append((name, value, ", ".join(notes)))
     return tuple(rows)
+
+
+def _listed(settings: Mapping[str, Any], names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {_text(settings[name])}" for name in names if name in settings)
 
 
 def _environment(manifest: Mapping[str, Any], versions: Mapping[str, str]) -> Rows:

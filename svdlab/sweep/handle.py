@@ -97,16 +97,20 @@ class Sweep:
             return build_frame(ledger, all=all)
 
     def metric_table(self) -> pd.DataFrame:
-        """Every metric value with its provenance: cell, name, value, version, source, error.
+        """Every metric value with its provenance: cell, name, value, version, source, error, reference.
 
         `source` is what it was computed from: `memory` (frames as generated), `latents` (decoded again, the same), or
-        `video` (the mp4, which is lossy).
+        `video` (the mp4, which is lossy). `reference` is, for the metrics that compare (`against`), the key of the cell
+        that was compared with; whose it is stands in the manifest.
         """
         import pandas as pd
 
-        with self._ledger() as ledger:
+        with self._ledger() as ledger, ledger.transaction():
+            known = ledger.references()
             rows = [dict(row) for row in ledger.metrics()]
-        return pd.DataFrame(rows, columns=["cell", "name", "value", "version", "source", "error"])
+        for row in rows:
+            row["reference"] = known.get((row["cell"], row["name"]), {}).get("cell")
+        return pd.DataFrame(rows, columns=["cell", "name", "value", "version", "source", "error", "reference"])
 
     def status(self) -> dict[str, int]:
         """Status -> number of cells of the current declaration: pending, running, done, failed, skipped.
@@ -175,6 +179,36 @@ class Sweep:
             >>> sweep.backfill(["psnr_input"], pipe=pipe).frame()["psnr_input"]
         """
         backfill(self.path, metrics, pipe=pipe, progress=progress)
+        return self
+
+    def against(
+        self,
+        reference: Sweep | str | os.PathLike[str],
+        metrics: Iterable[str] | None = None,
+        *,
+        pipe: Pipeline | None = None,
+        reference_pipe: Pipeline | None = None,
+        **options: Any,
+    ) -> Sweep:
+        """Compare the finished cells with those of a `reference` sweep, such as the teacher's with many steps.
+
+        Each cell is held against the cell of the same picture, seed, motion, noise, fps and size. Its metrics, by
+        default `psnr_ref`, `lpips_ref` and `tof_ref`, become columns, and what they were compared with is kept. See
+        `svdlab.sweep.against.against` for the options `where`, `same`, `missing` and `replace`. Returns the sweep
+        itself.
+
+        Args:
+            pipe, reference_pipe: the models of the two sweeps, for exact frames; without them, those of the mp4s.
+
+        Raises:
+            SweepError: cells have no partner or several, or the values there are against another reference.
+
+        Example:
+            >>> student.against("runs/teacher", pipe=lcm, reference_pipe=svd).frame()["psnr_ref"]
+        """
+        from svdlab.sweep.against import against
+
+        against(self, reference, metrics, pipe=pipe, reference_pipe=reference_pipe, **options)
         return self
 
     def to_parquet(self, path: str | os.PathLike[str] | None = None) -> Path:

@@ -50,6 +50,12 @@ CREATE TABLE metric (       -- a value of NULL without an error is not defined f
 CREATE TABLE event (        -- only ever added to: what happened to which cell
     id INTEGER PRIMARY KEY, time TEXT NOT NULL, run INTEGER NOT NULL, cell TEXT NOT NULL, what TEXT NOT NULL);
 """
+# With which cell of which sweep a value of the table `metric` compares, as JSON. A table of its own and not a column:
+# ledgers of svdlab 0.1.0 lack it, and its readers do without.
+_AGAINST = """
+CREATE TABLE IF NOT EXISTS against (
+    cell TEXT NOT NULL, name TEXT NOT NULL, reference TEXT NOT NULL, PRIMARY KEY (cell, name)) WITHOUT ROWID;
+"""
 _RESULT = ("finished", "error_type", "error", "traceback", "seconds", *(f"seconds_{stage}" for stage in STAGES))
 _NO_RESULT = ", ".join(
     f"{name} = NULL" for name in (*_RESULT, "seconds_spent", "elapsed", "vram_peak_mb", "bytes", "device", "timing")
@@ -105,6 +111,8 @@ class Ledger:
                     f"{self.path}: has schema version {version}, this svdlab reads {SCHEMA_VERSION}. Open it with the"
                     " svdlab that wrote it (`versions` in any manifest.json), or choose another directory."
                 )
+            if self.write:
+                db.execute(_AGAINST)
         except BaseException:
             db.close()
             raise
@@ -155,6 +163,13 @@ class Ledger:
         if key is not None:
             return self._db.execute("SELECT * FROM metric WHERE cell = ?", (key,)).fetchall()
         return self._db.execute("SELECT * FROM metric").fetchall()
+
+    def references(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """(Cell, metric) -> what the value compares with, for the metrics that compare; see `svdlab.sweep.partners`."""
+        if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'against'").fetchone():
+            return {}
+        rows = self._db.execute("SELECT cell, name, reference FROM against").fetchall()
+        return {(row["cell"], row["name"]): json.loads(row["reference"]) for row in rows}
 
     def measured(self, *, broken: bool = True) -> dict[str, set[str]]:
         """Cell -> names of the metrics it has an entry for; `broken=False` leaves out entries that are an error."""
@@ -306,7 +321,7 @@ class Ledger:
             self._db.execute(
                 f"INSERT INTO cell ({names}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET {changes}", row
             )
-            self._db.execute("DELETE FROM metric WHERE cell = ?", (manifest["cell"],))
+            self._forget_metrics([manifest["cell"]])
             self.put_metrics(manifest["cell"], manifest["metrics"])
             self._event(what, [manifest["cell"]])
 
@@ -316,12 +331,31 @@ class Ledger:
         return f"{label}-{digest[:8]}" if row else label
 
     def put_metrics(self, key: str, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-        """Enter metrics of a cell: name -> value, version, source, error. Older values of these names are replaced."""
+        """Enter metrics of a cell: name -> value, version, source, error, reference; older values of these names go.
+
+        `reference` is there for metrics that compare with another cell.
+        """
         with self.transaction():
+            self.drop_metrics([(key, name) for name in metrics])
             self._db.executemany(
-                "INSERT OR REPLACE INTO metric VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO metric VALUES (?, ?, ?, ?, ?, ?)",
                 [(key, name, m["value"], m["version"], m["source"], m.get("error")) for name, m in metrics.items()],
             )
+            self._db.executemany(
+                "INSERT INTO against VALUES (?, ?, ?)",
+                [(key, name, json.dumps(m["reference"])) for name, m in metrics.items() if m.get("reference")],
+            )
+
+    def drop_metrics(self, values: Collection[tuple[str, str]]) -> None:
+        """Remove metrics: pairs of cell and name."""
+        with self.transaction():
+            for table in ("metric", "against"):
+                self._db.executemany(f"DELETE FROM {table} WHERE cell = ? AND name = ?", values)
+
+    def _forget_metrics(self, keys: Iterable[str]) -> None:
+        marked = [(key,) for key in keys]
+        for table in ("metric", "against"):
+            self._db.executemany(f"DELETE FROM {table} WHERE cell = ?", marked)
 
     def fail(self, key: str, *, error_type: str, error: str, traceback: str) -> None:
         """Mark a cell as failed, with what can be said about it."""
@@ -340,7 +374,7 @@ class Ledger:
         with self.transaction():
             marked = [(key,) for key in keys]
             self._db.executemany(f"UPDATE cell SET status = 'pending', {_NO_RESULT} WHERE key = ?", marked)
-            self._db.executemany("DELETE FROM metric WHERE cell = ?", marked)
+            self._forget_metrics(keys)
             self._event("released", keys)
         return len(keys)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
 
@@ -17,7 +19,9 @@ DECODED = "latents"  # frames decoded again from stored latents: the same
 VIDEO = "video"  # frames of the mp4, which is lossy
 
 
-def measure(clip: Clip, names: Iterable[str], *, pipe: Pipeline | None, source: str) -> dict[str, dict[str, Any]]:
+def measure(
+    clip: Clip, names: Iterable[str], *, pipe: Pipeline | None, source: str, reference: np.ndarray | None = None
+) -> dict[str, dict[str, Any]]:
     """Metrics as the ledger and the manifest hold them: name -> value, version, source, error.
 
     A metric that is not defined for this clip (one frame has no motion) has the value None; one that broke has the
@@ -26,6 +30,7 @@ def measure(clip: Clip, names: Iterable[str], *, pipe: Pipeline | None, source: 
     Args:
         pipe: embeds frames for the metrics that need it; its device is used.
         source: what the frames of `clip` are: `memory`, `latents` or `video`.
+        reference: uint8 frames of another clip, of the same shape and source, for the metrics that compare.
     """
     from svdlab import metrics
     from svdlab.metrics.registry import NotComputableError
@@ -34,7 +39,7 @@ def measure(clip: Clip, names: Iterable[str], *, pipe: Pipeline | None, source: 
     if not names:
         return {}
     device = "cpu" if pipe is None else pipe.device
-    scoring = metrics.scoring_of(clip, encoder=pipe, device=device)
+    scoring = metrics.scoring_of(clip, encoder=pipe, reference=reference, device=device)
     results: dict[str, dict[str, Any]] = {}
     for name, version in metrics.versions(names).items():
         value, error = None, None

@@ -102,8 +102,9 @@ def metric_names(given: tuple[str, ...] | None) -> tuple[str, ...]:
         raise MetricError(f"metrics: {', '.join(recorded)} is a column of every sweep; leave it out of the list.")
     if lonely := [name for name in given if name in compared]:
         raise MetricError(
-            f"metrics: {', '.join(lonely)} compares with another run, which a sweep does not choose; leave it out, and "
-            "score two clips with svdlab.metrics.score(clip, reference=other)."
+            f"metrics: {', '.join(lonely)} compares with another run; leave it out here. Once both are there,"
+            f" Sweep.against(reference, {lonely!r}) computes it for a sweep, and"
+            " svdlab.metrics.score(clip, reference=other) for a clip."
         )
     metrics.require(given)
     return given

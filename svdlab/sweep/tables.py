@@ -15,6 +15,7 @@ from svdlab.sweep.frame import COSTS, build_frame, metric_columns, metric_versio
 from svdlab.sweep.handle import Sweep
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.partners import words_references
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,12 +36,14 @@ class Table:
             picture) and `point` (a text that is equal for equal picture, settings and seed).
         settings, metrics: names of the columns of each kind that `Sweep.frame` has.
         versions: metric -> versions of its values.
+        references: metric -> what its values compare with, in words; only metrics that compare.
     """
 
     frame: pd.DataFrame
     settings: tuple[str, ...]
     metrics: tuple[str, ...]
     versions: Mapping[str, set[int]]
+    references: Mapping[str, set[str]]
 
 
 def read_table(source: Source) -> Table:
@@ -53,6 +56,7 @@ def read_table(source: Source) -> Table:
     with Ledger(sweep.path) as ledger, ledger.transaction():
         frame, cells = build_frame(ledger), ledger.cells()
         versions = metric_versions(ledger, frame["cell"])
+        references = words_references(ledger, frame["cell"])
     settings = [json.loads(cell["settings"]) for cell in cells]
     names = {"settings": tuple(setting_columns(frame)), "metrics": tuple(metric_columns(frame))}
     frame = frame.assign(
@@ -62,7 +66,7 @@ def read_table(source: Source) -> Table:
         point=[f"{cell['image']} {canonical_json(values)}" for cell, values in zip(cells, settings, strict=True)],
         video=frame["video"].map(lambda path: (sweep.path / path).as_posix(), na_action="ignore"),
     )
-    return Table(frame=frame, versions=versions, **names)
+    return Table(frame=frame, versions=versions, references=references, **names)
 
 
 def open_source(source: Source) -> Sweep:
@@ -92,8 +96,9 @@ def merge(
     Args:
         sweeps: sweeps or run directories; a mapping gives them names, else they are called by their own name, or by
             their directory where two have the same.
-        versions: ``"refuse"`` if a metric has values of different versions, which do not compare; ``"note"`` adds a
-            column ``<metric>_version`` for each such metric.
+        versions: ``"refuse"`` if a metric has values of different versions, or against different references, which do
+            not compare; ``"note"`` adds a column ``<metric>_version`` for each metric of several versions, and logs
+            which have several references.
         duplicates: a cell (one key) that is in several sweeps: ``"first"`` takes it once, from the first sweep in
             which it is done; ``"keep"`` takes all.
 
@@ -110,6 +115,7 @@ def merge(
     opened = _named(sweeps)
     tables = {name: read_table(sweep) for name, sweep in opened.items()}
     mixed = _mixed_versions(tables, versions)
+    _check_references(tables, versions)
     settings = _union(table.settings for table in tables.values())
     metrics = _union(table.metrics for table in tables.values())
     columns = ["cell", "image", *settings, "status", *metrics, *COSTS, "video", "error", "model"]
@@ -161,6 +167,7 @@ def join(
     left, right = read_table(a), read_table(b)
     if mixed := _mixed_versions({"a": left, "b": right}, versions):
         log.warning("values of different versions stand side by side: %s", ", ".join(mixed))
+    _check_references({"a": left, "b": right}, versions)
     settings = _union([left.settings, right.settings])
     labels = _labels([left.frame, right.frame])
     sides = []
@@ -218,6 +225,21 @@ def _mixed_versions(tables: Mapping[str, Table], versions: str) -> list[str]:
             " older ones again; versions='note' takes them as they are."
         )
     return mixed
+
+
+def _check_references(tables: Mapping[str, Table], versions: str) -> None:
+    """Refuse values that compare with different references, or log them."""
+    for metric in _union(table.references for table in tables.values()):
+        kinds = _union(sorted(table.references.get(metric, ())) for table in tables.values())
+        if len(kinds) < 2:
+            continue
+        said = f"{metric} is against {' and against '.join(kinds)}"
+        if versions == "refuse":
+            raise SweepError(
+                f"values against different references do not compare: {said}. Sweep.against(reference, [{metric!r}],"
+                " replace=True) computes it against another one; versions='note' takes the values as they are."
+            )
+        log.warning("values against different references stand side by side: %s", said)
 
 
 def _version_of(sweep: Sweep, metric: str) -> dict[str, int]:
