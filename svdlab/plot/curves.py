@@ -41,10 +41,11 @@ def response(
     averaged within a unit first, and is named above the plot. Noise depends on the seed alone, so a unit is the same
     experiment at every place of a curve: differences along it are paired, and surer than the bands suggest.
 
-    Bands: ``ci95`` is the 95 % t-interval of the mean over the n units at that place, m ± t(0.975, n - 1) s / sqrt(n).
-    It takes the units as independent; with several seeds of few pictures it says more about these pictures than
-    about others, and ``pair=("image",)`` averages the seeds of a picture first. ``sd`` is m ± s, ``minmax`` the
-    whole range. A place with a single unit has no band.
+    Bands: ``ci95`` is the 95 % t-interval of the mean at that place, the same that `svdlab.stats` gives: units that
+    share a picture or a seed count as related (`svdlab.stats.intervals.clustered_mean`), and the words above the plot
+    say whom it speaks about, such as new pictures and new seeds. It is wide with two pictures, which say little about
+    others; ``pair=("seed",)`` averages the pictures of a seed first and speaks about new seeds of these pictures.
+    ``sd`` is m ± s, ``minmax`` the whole range. A place with a single unit has no band.
 
     Args:
         df: as for `heatmap`.

@@ -18,7 +18,7 @@ from svdlab.stats.words import UNITS
 
 PLURALS: Mapping[str, str] = MappingProxyType(
     {
-        "image": "images",
+        "image": "pictures",
         "seed": "seeds",
         "steps": "step counts",
         "motion_bucket_id": "motion buckets",

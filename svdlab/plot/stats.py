@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from svdlab.errors import ViewError
-from svdlab.plot.labels import PLURALS, escape, span
+from svdlab.plot.labels import escape, span
 from svdlab.plot.table import Table, check_column
+from svdlab.stats import words
 from svdlab.stats.design import levels_of
-from svdlab.stats.intervals import t_interval
+from svdlab.stats.intervals import clustered_mean
 
 Band = Literal["ci95", "sd", "minmax"]
 PAIR = ("image", "seed")
@@ -30,6 +31,8 @@ class Curve:
         units: DataFrame [places, units]: one column a unit of repetition, NaN where it has no value.
         mean, low, high: float64 [places]; the limits are NaN where there is no band.
         n: units behind each mean.
+        scopes: whom the bands speak about, such as ``"for new pictures and new seeds"``; mostly one, and empty but for
+            ``ci95``.
     """
 
     level: Any
@@ -39,28 +42,47 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     n: list[int]
+    scopes: tuple[str, ...] = ()
 
 
-def interval(values: np.ndarray, band: Band | None) -> tuple[float, float, float]:
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """A mean with the limits of its band, NaN where there is none, and whom the band speaks about, if that is known."""
+
+    mean: float
+    low: float = np.nan
+    high: float = np.nan
+    scope: str = ""
+
+
+def interval(values: np.ndarray, band: Band | None, labels: Mapping[str, Any] | None = None) -> Limits:
     """Mean of `values`, and the limits of the band around it.
 
-    ``ci95`` is the t-interval of the mean, m ± t(0.975, n - 1) s / sqrt(n) (Student 1908), right for independent and
-    about normal values, and wide for few. ``sd`` is m ± s, with n - 1 in the denominator of s^2. ``minmax`` is the
-    smallest and the largest value. The limits are NaN for ``None``, and for a single value.
+    ``ci95`` is the interval of `svdlab.stats.intervals.clustered_mean`, which counts which values share a picture or a
+    seed, and speaks about new ones; so it is the interval that `svdlab.stats` gives. Without labels values are
+    independent, and it is m ± t(0.975, n - 1) s / sqrt(n) (Student 1908). ``sd`` is m ± s, with n - 1 in the
+    denominator of s^2. ``minmax`` is the smallest and the largest value. There are no limits for ``None``, and for a
+    single value.
+
+    Args:
+        values: finite numbers, `[units]`.
+        labels: column -> labels, `[units]`: the picture and the seed of each value.
 
     Example:
         >>> interval(np.array([1.0, 2.0, 3.0]), "sd")
-        (2.0, 1.0, 3.0)
+        Limits(mean=2.0, low=1.0, high=3.0, scope='')
     """
     mean = float(np.mean(values))
     if band is None or len(values) < 2:
-        return mean, np.nan, np.nan
+        return Limits(mean=mean)
     if band == "minmax":
-        return mean, float(np.min(values)), float(np.max(values))
+        return Limits(mean=mean, low=float(np.min(values)), high=float(np.max(values)))
     if band == "ci95":
-        return t_interval(values)
+        known = dict(labels or {"clip": np.arange(len(values))})
+        found = clustered_mean(values, known, over=tuple(known))
+        return Limits(mean=mean, low=found.low, high=found.high, scope=found.scope if labels else "")
     reach = float(np.std(values, ddof=1))
-    return mean, mean - reach, mean + reach
+    return Limits(mean=mean, low=mean - reach, high=mean + reach)
 
 
 def curves_of(
@@ -76,11 +98,26 @@ def curves_of(
         if rows.empty:
             continue
         units = _units(rows, x, value, pair)
-        limits = [interval(row[np.isfinite(row)], band) for row in units.to_numpy()]
-        mean, low, high = (np.array(part) for part in zip(*limits, strict=True))
+        limits = [_limits(row, units.columns if pair else None, band) for row in units.to_numpy()]
+        mean, low, high = (np.array([getattr(at, part) for at in limits]) for part in ("mean", "low", "high"))
         n = units.notna().sum(axis=1).tolist()
-        curves.append(Curve(level=level, x=units.index.tolist(), units=units, mean=mean, low=low, high=high, n=n))
+        scopes = tuple(dict.fromkeys(at.scope for at in limits if at.scope))
+        curves.append(
+            Curve(level=level, x=units.index.tolist(), units=units, mean=mean, low=low, high=high, n=n, scopes=scopes)
+        )
     return curves
+
+
+def _limits(row: np.ndarray, units: pd.Index | None, band: Band | None) -> Limits:
+    """The band at one place, whose values belong to the columns `units`; None if every value stands for itself."""
+    there = np.isfinite(row)
+    if units is None:
+        return interval(row[there], band)
+    kept = units[there]
+    labels = {
+        str(name): ["" if pd.isna(label) else label for label in kept.get_level_values(name)] for name in kept.names
+    }
+    return interval(row[there], band, labels)
 
 
 def _units(rows: pd.DataFrame, x: str, value: str, pair: Sequence[str]) -> pd.DataFrame:
@@ -118,7 +155,7 @@ def words_band(band: Band | None, curves: Sequence[Curve], table: Table, pair: S
 
     Example:
         >>> words_band("ci95", curves, table, ["image", "seed"])
-        'band: 95 % t-interval of the mean, n = 4 pairs of image and seed'
+        'band: 95 % t-interval of the mean for new pictures and new seeds, n = 4 pairs of picture and seed'
     """
     if band is None:
         return ""
@@ -126,12 +163,9 @@ def words_band(band: Band | None, curves: Sequence[Curve], table: Table, pair: S
     varying = [name for name in pair if table.rows[name].nunique() > 1]
     if max(counts) < 2:
         return "no band: a single run at each point"
-    of = _words_units(varying)
-    return f"band: {BAND_WORDS[band]}, n = {span(counts)} {of}"
+    scopes = " or ".join(dict.fromkeys(escape(scope) for curve in curves for scope in curve.scopes))
+    return f"band: {BAND_WORDS[band]}{scopes and ' '}{scopes}, n = {span(counts)} {_words_units(varying)}"
 
 
 def _words_units(varying: Sequence[str]) -> str:
-    if len(varying) == 1:
-        return PLURALS.get(varying[0], f"values of {escape(varying[0])}")
-    joined = " and ".join(map(escape, varying))
-    return f"{'pairs' if len(varying) == 2 else 'combinations'} of {joined}" if varying else "clips"
+    return escape(words.units(dict.fromkeys(varying, 2))) if varying else "clips"

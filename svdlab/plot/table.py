@@ -63,7 +63,7 @@ def words_spread(
 
     Example:
         >>> words_spread([table], ["steps"])
-        'mean over 2 images x 2 seeds, n = 3 to 4 clips a cell'
+        'mean over 2 pictures x 2 seeds, n = 3 to 4 clips a cell'
     """
     names = [name for name in axes if name]
     counts: set[int] = set()

@@ -41,7 +41,8 @@ def test_the_plot_has_a_band_over_seeds_and_marks_the_reference(walk):
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4"]
     assert any(line.get_linestyle() == ":" and set(line.get_xdata()) == {4} for line in axes.get_lines())
     assert note(figure) == (
-        "mean over 2 seeds, n = 2 clips a point; band: 95 % t-interval of the mean, n = 2 seeds; "
+        "mean over 2 seeds, n = 2 clips a point; "
+        "band: 95 % t-interval of the mean for this picture and new seeds, n = 2 seeds; "
         "reference: the clip of 4 steps"
     )
     assert axes.get_ylabel() == "PSNR to the reference\n(dB, higher is closer)"

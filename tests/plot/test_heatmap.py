@@ -32,7 +32,7 @@ def test_cells_hold_the_means_and_say_so(df):
     numbers = [text.get_text() for text in axes.texts]
     assert numbers == [f"{value:.2f}" for row in by_hand for value in row]
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["32", "127", "224"]
-    assert note(figure) == "mean over 2 images x 3 seeds, n = 6 clips a cell"
+    assert note(figure) == "mean over 2 pictures x 3 seeds, n = 6 clips a cell"
     assert hatched(axes) == []
 
 
@@ -74,7 +74,7 @@ def test_uneven_counts_are_printed_in_the_cells(broken):
     numbers = [text.get_text() for text in figure.axes[0].texts]
     assert [text.split("n=")[1] for text in numbers] == ["4", "6", "6", "6", "6", "3"]
     assert note(figure) == (
-        "mean over 2 images x 3 seeds, n = 3 to 6 clips a cell; left out: 3 failed, 1 pending, 1 without flow_mean"
+        "mean over 2 pictures x 3 seeds, n = 3 to 6 clips a cell; left out: 3 failed, 1 pending, 1 without flow_mean"
     )
     quiet = heatmap(broken, "motion_bucket_id", "steps", "flow_mean", show_n=False)
     assert not any("n=" in text.get_text() for text in quiet.axes[0].texts)
@@ -109,7 +109,7 @@ def test_other_aggregates(df, aggregate, by_hand):
     expected = by_hand(df.query("motion_bucket_id == 224 and steps == 4").flow_mean.to_numpy())
     assert squares(figure.axes[0])[1, 2] == pytest.approx(expected)
     assert f"{aggregate} of flow_mean (px/frame)" in said(figure)
-    assert note(figure).startswith(f"{aggregate} over 2 images x 3 seeds")
+    assert note(figure).startswith(f"{aggregate} over 2 pictures x 3 seeds")
 
 
 def test_one_value_everywhere_and_a_single_cell(df):

@@ -12,6 +12,7 @@ from svdlab.errors import ViewError
 from svdlab.plot import response
 from svdlab.plot.curves import is_geometric
 from svdlab.plot.stats import interval
+from svdlab.stats import compare
 from tests.plot.conftest import lines, note, said
 
 
@@ -20,6 +21,18 @@ def limits(axes, at: float) -> tuple[float, float]:
     (path,) = axes.collections[0].get_paths()
     values = path.vertices[np.isclose(path.vertices[:, 0], at), 1]
     return float(values.min()), float(values.max())
+
+
+def crossed(values: pd.Series) -> tuple[float, float]:
+    """The interval over new pictures and new seeds of a full cross, written down from its definition.
+
+    V = s^2 / G of the picture means + s^2 / G of the seed means; Satterthwaite's V^2 / sum (V_c^2 / (G_c - 1)).
+    """
+    parts = [values.groupby(name).mean() for name in ("image", "seed")]
+    variances = [means.var(ddof=1) / len(means) for means in parts]
+    df = sum(variances) ** 2 / sum(v**2 / (len(means) - 1) for v, means in zip(variances, parts, strict=True))
+    low, high = scipy.stats.t.interval(0.95, df, loc=values.mean(), scale=np.sqrt(sum(variances)))
+    return float(low), float(high)
 
 
 def test_the_line_runs_through_the_means(df):
@@ -31,27 +44,75 @@ def test_the_line_runs_through_the_means(df):
         np.testing.assert_allclose(points, np.column_stack([means.index, means]))
     assert figure.axes[0].get_ylabel() == "flow_mean (px/frame)"
     assert note(figure) == (
-        "mean over 2 images x 3 seeds, n = 6 clips a point; "
-        "band: 95 % t-interval of the mean, n = 6 pairs of image and seed"
+        "mean over 2 pictures x 3 seeds, n = 6 clips a point; "
+        "band: 95 % t-interval of the mean for new pictures and new seeds, n = 6 pairs of picture and seed"
     )
     (legend,) = figure.legends
     assert legend.get_title().get_text() == "steps"
 
 
-def test_the_band_is_the_t_interval_over_image_and_seed(df):
+def test_the_band_counts_shared_pictures_and_seeds(df):
     axes = response(df.query("steps == 4"), "motion_bucket_id", "flow_mean").axes[0]
-    values = df.query("steps == 4 and motion_bucket_id == 127").flow_mean
-    expected = scipy.stats.t.interval(0.95, len(values) - 1, loc=values.mean(), scale=scipy.stats.sem(values))
-    assert limits(axes, 127) == pytest.approx(expected)
+    at = df.query("steps == 4 and motion_bucket_id == 127").set_index(["image", "seed"])
+    low, high = crossed(at.flow_mean)
+    assert limits(axes, 127) == pytest.approx((low, high))
+    alone = scipy.stats.t.interval(0.95, 5, loc=at.flow_mean.mean(), scale=scipy.stats.sem(at.flow_mean))
+    assert high - low > 2 * (alone[1] - alone[0])  # two pictures that differ say little about others
+
+
+def test_the_band_of_a_difference_is_that_of_the_statistics(df):
+    rng = np.random.default_rng(0)
+    df = df[df["motion_bucket_id"] == 32].assign(flow_mean=rng.normal(size=12))
+    found = compare(df, "flow_mean", steps=(1, 4)).difference
+    wide = df.pivot(index=["image", "seed"], columns="steps", values="flow_mean")
+    apart = (wide[4] - wide[1]).rename("apart").reset_index().assign(place=0)
+    figure = response(apart, "place", "apart", band="ci95")
+    assert limits(figure.axes[0], 0) == pytest.approx((found.low, found.high))
+    assert found.scope in note(figure)
 
 
 def test_what_else_varies_is_averaged_first_and_does_not_make_the_band_narrower(df):
     figure = response(df, "motion_bucket_id", "flow_mean")  # 2 step counts in every unit
     units = df.query("motion_bucket_id == 32").groupby(["image", "seed"]).flow_mean.mean()
-    expected = scipy.stats.t.interval(0.95, 5, loc=units.mean(), scale=scipy.stats.sem(units))
-    assert limits(figure.axes[0], 32) == pytest.approx(expected)
+    assert limits(figure.axes[0], 32) == pytest.approx(crossed(units))
     assert "n = 12 clips a point" in note(figure)
-    assert "n = 6 pairs of image and seed" in note(figure)
+    assert "n = 6 pairs of picture and seed" in note(figure)
+
+
+@pytest.mark.parametrize(
+    ("rows", "pair", "words"),
+    [
+        ("steps == 4", ("image", "seed"), "for new pictures and new seeds, n = 6 pairs of picture and seed"),
+        ("steps == 4", ("seed",), "for new seeds, n = 3 seeds"),
+        ("image == 'kite'", ("image", "seed"), "for this picture and new seeds, n = 3 seeds"),
+        ("seed == 1", ("image", "seed"), "for this seed and new pictures, n = 2 pictures"),
+        ("seed == 1 or image == 'kite'", (), "of the mean, n = 8 clips"),
+    ],
+)
+def test_the_words_say_whom_the_band_speaks_about(df, rows, pair, words):
+    figure = response(df.query(rows), "motion_bucket_id", "flow_mean", pair=pair)
+    assert note(figure).endswith(words)
+
+
+def test_the_band_of_seeds_alone_is_the_t_interval_over_their_means(df):
+    figure = response(df.query("steps == 4"), "motion_bucket_id", "flow_mean", pair=("seed",))
+    means = df.query("steps == 4 and motion_bucket_id == 127").groupby("seed").flow_mean.mean()
+    expected = scipy.stats.t.interval(0.95, 2, loc=means.mean(), scale=scipy.stats.sem(means))
+    assert limits(figure.axes[0], 127) == pytest.approx(expected)
+
+
+def test_where_cells_failed_the_band_may_speak_about_less(broken):
+    """At 224 and 4 steps the kite has no clip: there the band is about one picture."""
+    figure = response(broken, "motion_bucket_id", "flow_mean", by="steps")
+    words = "for new pictures and new seeds or for this picture and new seeds, n = 3 to 6 pairs of picture and seed"
+    assert words in note(figure)
+
+
+def test_units_without_a_name_are_a_unit_too(df):
+    unnamed = df.query("steps == 4").assign(image=lambda rows: rows["image"].where(rows["image"] == "kite"))
+    named = df.query("steps == 4")
+    drawn = [response(rows, "motion_bucket_id", "flow_mean").axes[0] for rows in (unnamed, named)]
+    assert limits(drawn[0], 127) == pytest.approx(limits(drawn[1], 127))
 
 
 def test_pairs_of_pictures_alone(df):
@@ -59,7 +120,7 @@ def test_pairs_of_pictures_alone(df):
     pictures = df.query("motion_bucket_id == 32").groupby("image").flow_mean.mean()
     middle, reach = pictures.mean(), pictures.std(ddof=1)
     assert limits(figure.axes[0], 32) == pytest.approx((middle - reach, middle + reach))
-    assert "band: mean ± 1 sd, n = 2 images" in note(figure)
+    assert "band: mean ± 1 sd, n = 2 pictures" in note(figure)
 
 
 def test_minmax_and_no_band(df):
@@ -165,12 +226,12 @@ def test_what_cannot_be_drawn_is_refused_in_words(df, arguments, words):
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12))
 def test_the_t_interval_is_scipys(values):
-    mean, low, high = interval(np.array(values), "ci95")
-    error = scipy.stats.sem(values)
+    found = interval(np.array(values), "ci95")
+    error, mean = scipy.stats.sem(values), np.mean(values)
     expected = (mean, mean) if error == 0 else scipy.stats.t.interval(0.95, len(values) - 1, loc=mean, scale=error)
-    assert (low, high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    least, most = interval(np.array(values), "minmax")[1:]
-    assert least - 1e-9 <= mean <= most + 1e-9
+    assert (found.low, found.high) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    whole = interval(np.array(values), "minmax")
+    assert whole.low - 1e-9 <= found.mean <= whole.high + 1e-9
 
 
 @given(
@@ -180,7 +241,8 @@ def test_the_t_interval_is_scipys(values):
 )
 def test_a_band_moves_with_its_values(values, shift, band):
     here, there = interval(np.array(values), band), interval(np.array(values) + shift, band)
-    np.testing.assert_allclose(np.array(there), np.array(here) + shift, atol=1e-9)
+    for part in ("mean", "low", "high"):
+        np.testing.assert_allclose(getattr(there, part), getattr(here, part) + shift, atol=1e-9)
 
 
 @given(st.floats(0.01, 100), st.floats(1.5, 10), st.integers(3, 6))

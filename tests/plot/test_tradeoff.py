@@ -18,7 +18,7 @@ def test_a_line_a_step_count_and_a_point_a_bucket(df):
         means = df[df["steps"] == int(steps)].groupby("motion_bucket_id")[["flow_mean", "warp_error"]].mean()
         np.testing.assert_allclose(points, means.to_numpy())
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("flow_mean (px/frame)", "warp_error (lower is better)")
-    assert note(figure).startswith("points: motion_bucket_id, rising along the arrow; mean over 2 images x 3 seeds")
+    assert note(figure).startswith("points: motion_bucket_id, rising along the arrow; mean over 2 pictures x 3 seeds")
 
 
 def test_the_ends_are_labelled_and_an_arrow_shows_the_way(df):
@@ -47,7 +47,7 @@ def test_crosses_show_the_spread_of_both(df):
     first = df.query("steps == 4 and motion_bucket_id == 32")
     np.testing.assert_allclose(across.get_segments()[0][:, 0], [first.flow_mean.min(), first.flow_mean.max()])
     np.testing.assert_allclose(up.get_segments()[0][:, 1], [first.warp_error.min(), first.warp_error.max()])
-    assert "crosses: smallest to largest, n = 6 pairs of image and seed" in note(figure)
+    assert "crosses: smallest to largest, n = 6 pairs of picture and seed" in note(figure)
 
 
 def test_one_line_and_single_points(df):
