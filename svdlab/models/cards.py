@@ -110,7 +110,7 @@ def lender(folder: Path, base: str) -> Path:
 
 
 def weights_gb(folder: Path, *, besides: str = "") -> float:
-    """Size of the safetensors below `folder` (fp16 variants alone where there are some), without one part; 10^9 bytes."""
+    """Size of the safetensors below `folder`, 10^9 bytes: fp16 variants alone where there are some; less one part."""
     sizes: dict[Path, dict[bool, int]] = {}
     for path in folder.glob("*/*.safetensors"):
         if path.parent.name == besides:

@@ -17,6 +17,9 @@ from svdlab.conditioning import CLIP_SIZE
 from svdlab.errors import TrainingError
 from svdlab.files import write_atomic
 from svdlab.models.cards import ModelInfo, write_card
+from svdlab.training.beginning import begin_with_picture
+from svdlab.training.linear import zero
+from svdlab.training.vae import LATENTS
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
@@ -52,16 +55,15 @@ MODEL_INDEX = {
 class UNetSettings:
     """Size of the UNet.
 
-    Attention runs where `attention` says so, from the latent resolution downwards; the number of a frame reaches the
-    network only there. At the latent resolution it doubles the time of a step, and in equal time a network of 64 px
-    clips learned more without it (experiments/LOG.md).
+    Attention runs where `attention` says so, from the latent resolution downwards, and always in the middle; the number
+    of a frame reaches the network only there.
 
     Example:
-        >>> UNetSettings(channels=(64, 128), attention=(True, True))
+        >>> UNetSettings(channels=(96, 96), attention=(True, True))
     """
 
-    channels: tuple[int, ...] = (64, 64, 128)
-    attention: tuple[bool, ...] = (False, True, False)
+    channels: tuple[int, ...] = (96, 128)
+    attention: tuple[bool, ...] = (True, False)
     layers: int = 1  # residual blocks a level on the way down; one more on the way up
     head_channels: int = 32
     embedding: int = 64  # width of the CLIP embedding
@@ -71,8 +73,9 @@ class UNetSettings:
         rules: tuple[tuple[str, bool, str], ...] = (
             (
                 "channels",
-                bool(self.channels) and all(count >= 64 and count % 32 == 0 for count in self.channels),
-                "multiples of 32, at least 64: below, a norm group is one channel, and cancels the conditioning",
+                all(count >= 64 and count % 32 == 0 for count in self.channels) and self.channels[:1] >= (96,),
+                "multiples of 32, the first at least 96, so that the picture passes the last norm, the others at least"
+                " 64: below, a norm group is one channel, and cancels the conditioning",
             ),
             ("attention", len(self.attention) == len(self.channels), f"one for each of channels = {self.channels}"),
             ("layers", self.layers >= 1, "at least 1"),
@@ -94,13 +97,13 @@ def build_unet(
 ) -> UNetSpatioTemporalConditionModel:
     """A stock UNet with random weights that are a function of the seed, on the CPU, in training mode.
 
-    Its last convolution is zero, so that it begins as the network that predicts v = 0; so are the last layers of all
-    residual branches, so that it learns to copy its picture first, which takes half as many steps as without.
+    It begins as the network that answers v = -picture, at high noise the clip that repeats its picture (`beginning`);
+    all residual branches end in zeros. So what is left to learn is what changes.
 
-    Shapes: `[batch, frames, 8, height / 4, width / 4]` in, 4 channels out.
+    Shapes: `[batch, frames, 32, height / 8, width / 8]` in, noisy latents before the picture's; 16 channels out.
 
     Example:
-        >>> unet = build_unet(UNetSettings(), latent_size=16, num_frames=25)
+        >>> unet = build_unet(UNetSettings(), latent_size=8, num_frames=25)
     """
     from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
 
@@ -110,6 +113,8 @@ def build_unet(
         torch.manual_seed(seed)
         unet = UNetSpatioTemporalConditionModel(
             sample_size=latent_size,
+            in_channels=2 * LATENTS,
+            out_channels=LATENTS,
             num_frames=num_frames,
             block_out_channels=settings.channels,
             down_block_types=tuple(down),
@@ -120,16 +125,11 @@ def build_unet(
             addition_time_embed_dim=settings.ids,
             projection_class_embeddings_input_dim=3 * settings.ids,
         )
-    _zero(unet.conv_out)
-    for name, module in unet.named_modules():
-        if name.endswith((".conv2", ".proj_out")):
-            _zero(module)
+        for name, module in unet.named_modules():
+            if name.endswith((".conv2", ".proj_out")):
+                zero(module)
+        begin_with_picture(unet)
     return unet.train()
-
-
-def _zero(layer: Any) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
 
 
 def use_plain_attention(unet: nn.Module) -> None:

@@ -16,7 +16,7 @@ from svdlab.training import backgrounds as bg
 from svdlab.training.layers import Flame, Layer, Light, Plane, Still, smooth
 from svdlab.training.objects import DIRECTED, INK, WHITE, Colour, Drawing, ball, directed, flame
 
-TRAVEL = 36.0  # longest way of an object in a clip
+TRAVEL = 16.0  # longest way of an object in a clip
 PLANE_OVER = 2  # texture px per frame px of what a camera moves over
 CAMERA, FALL, ZOOM = 0.5, 0.7, 0.3  # speed of pans and clouds, balls, and dollies, as shares of an object's
 OUTLINE = 0.7  # width of the line around an object

@@ -87,7 +87,7 @@ def train(
     for name in {recipe.decoder.world, *(stage.world for stage in recipe.stages)}:
         worlds(name)  # a name that is wrong is found now, not after hours
     projection = fit_projection(recipe, worlds, out)
-    vae = build_vae(projection, size=recipe.size, channels=_three(recipe.vae_channels), seed=recipe.seed)
+    vae = build_vae(projection, size=recipe.size, channels=recipe.vae_channels, seed=recipe.seed)
     seconds = 0.0
     if part != "unet":
         result = _train_decoder(vae, projection, recipe, worlds, out, progress)
@@ -244,9 +244,3 @@ def _world(recipe: Recipe, stage: str) -> Source:
     from svdlab.training.world import World
 
     return World(size=recipe.size, num_frames=recipe.num_frames, stage=stage, seed=recipe.seed)  # type: ignore[arg-type]
-
-
-def _three(channels: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(channels) != 3:
-        raise TrainingError(f"vae_channels = {channels}: three numbers are needed.")
-    return channels[0], channels[1], channels[2]

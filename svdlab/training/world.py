@@ -40,14 +40,14 @@ PICTURE, MOTION, FUTURE = range(3)  # separate streams of random numbers: none d
 
 
 def speed_px(motion_bucket_id: float, fps: float, size: int) -> float:
-    """Speed, px per frame, of an object in a frame of `size` px: 1.5 size/64 (bucket/255) sqrt(5 / max(fps, 5)).
+    """Speed, px per frame, of an object in a frame of `size` px: 2/3 size/64 (bucket/255) sqrt(5 / max(fps, 5)).
 
     0 at bucket 0, proportional to the bucket, and falling with the frame rate: with the square root of it, half way
     between a bucket that means px per frame and one that means px per second, so that bucket and fps both matter.
 
     Example:
         >>> speed_px(255, 5, 64), speed_px(127, 10, 64)
-        (1.5, 0.5282...)
+        (0.6666..., 0.2347...)
     """
     return MAX_SPEED * size / 64 * motion_bucket_id / 255 * (SLOW_FPS / max(fps, SLOW_FPS)) ** 0.5
 

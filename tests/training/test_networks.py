@@ -7,33 +7,31 @@ import torch
 
 from svdlab.training.networks import UNetSettings, build_unet, use_plain_attention
 
-SMALL = UNetSettings(channels=(64, 64), attention=(True, False), embedding=32)
+SMALL = UNetSettings(channels=(96, 64), attention=(True, False), embedding=32)
 FRAMES = 3
 
 
 @pytest.fixture
 def unet():
-    return build_unet(SMALL, latent_size=8, num_frames=FRAMES)
+    return build_unet(SMALL, latent_size=4, num_frames=FRAMES)
 
 
 def answer(unet) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(2, FRAMES, 8, 8, 8, generator=generator)
+    x = torch.randn(2, FRAMES, 32, 4, 4, generator=generator)
     picture = torch.randn(2, 1, 32, generator=generator)
     return unet(x, torch.tensor([0.1, 1.2]), picture, torch.tensor([[4.0, 9.0, 0.1]] * 2), return_dict=False)[0]
 
 
 def test_every_residual_branch_begins_at_zero(unet):
-    last = {name: module for name, module in unet.named_modules() if name.endswith((".conv2", ".proj_out", "conv_out"))}
-    kinds = {name.split(".")[0] for name in last}
-    assert {"down_blocks", "mid_block", "up_blocks", "conv_out"} <= kinds
+    last = {name: module for name, module in unet.named_modules() if name.endswith((".conv2", ".proj_out"))}
+    assert {name.split(".")[0] for name in last} == {"down_blocks", "mid_block", "up_blocks"}
     assert all(not module.weight.any() and not module.bias.any() for module in last.values())
-    assert not answer(unet).any()
 
 
 def test_a_gradient_reaches_every_weight_soon(unet):
     """Zero layers delay a gradient by a step or two; they must not stop it."""
-    target = torch.randn(2, FRAMES, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    target = torch.randn(2, FRAMES, 16, 4, 4, generator=torch.Generator().manual_seed(1))
     optimizer = torch.optim.SGD(unet.parameters(), lr=0.1)
     reached: set[str] = set()
     for _ in range(6):

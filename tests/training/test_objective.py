@@ -34,8 +34,8 @@ def projection():
 
 @pytest.fixture(scope="module")
 def modules():
-    small = UNetSettings(channels=(64, 64), attention=(True, True), embedding=32)
-    unet = build_unet(small, latent_size=8, num_frames=6, seed=1)
+    small = UNetSettings(channels=(96, 64), attention=(True, True), embedding=32)
+    unet = build_unet(small, latent_size=4, num_frames=6, seed=1)
     return {"unet": unet, "image_encoder": build_image_encoder(embedding=32, seed=1)[0]}
 
 
@@ -73,7 +73,7 @@ class Oracle(torch.nn.Module):
         answers = []
         for row, sigma in enumerate((4 * c_noise).exp().tolist()):
             c_skip, c_out, c_in, _ = scalings(sigma)
-            noised = x[row, :, :4] / c_in
+            noised = x[row, :, :16] / c_in
             answers.append((self.x0[row] - c_skip * noised) / c_out)
         return (self.scale * torch.stack(answers),)
 
@@ -96,16 +96,16 @@ def test_what_the_network_is_given(projection, modules):
     oracle = Oracle(x0)
     teacher_losses({**modules, "unet": oracle}, projection, scenes, Objective(aug_fixed=0.5), seeded(5))
     x, embedding, ids, sigma = oracle.calls[0]
-    assert x.shape == (64, 6, 8, 8, 8)
+    assert x.shape == (64, 6, 32, 4, 4)
     assert torch.equal(ids[:, 0], scenes["fps"].float() - 1)
     assert torch.equal(ids[:, 1], scenes["motion_bucket_id"].float())
-    assert x[:, :, :4].var() == pytest.approx(1, abs=0.2)
+    assert x[:, :, :16].var() == pytest.approx(1, abs=0.2)
     dropped = (embedding == 0).all(dim=(1, 2))
     assert 1 <= int(dropped.sum()) <= 16
-    assert torch.equal(dropped, (x[:, :, 4:] == 0).all(dim=(1, 2, 3, 4)))
+    assert torch.equal(dropped, (x[:, :, 16:] == 0).all(dim=(1, 2, 3, 4)))
     clean = ~dropped & (ids[:, 2] == 0)
     noisy = ~dropped & (ids[:, 2] > 0.5)
-    error = (x[:, :, 4:] - x0[:, :1]).abs().mean((1, 2, 3, 4))
+    error = (x[:, :, 16:] - x0[:, :1]).abs().mean((1, 2, 3, 4))
     assert error[clean].max() < 1e-5
     assert error[noisy].min() > 0.1
     assert len(set(sigma.tolist())) == 64

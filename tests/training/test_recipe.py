@@ -14,10 +14,10 @@ TEXT = """
 name = "mine"
 size = 32
 num_frames = 8
-vae_channels = [96, 64, 96]
+vae_channels = [96, 64, 96, 96]
 max_guidance = 2
 [unet]
-channels = [64, 64]
+channels = [96, 64]
 attention = [true, false]
 [decoder]
 clips = 3
@@ -40,9 +40,9 @@ def write(path, text):
 def test_a_recipe_from_toml(tmp_path):
     recipe = read_recipe(write(tmp_path / "mine.toml", TEXT))
     assert (recipe.name, recipe.size, recipe.seed, recipe.max_guidance) == ("mine", 32, 0, 2.0)
-    assert recipe.unet.channels == (64, 64)
+    assert recipe.unet.channels == (96, 64)
     assert recipe.unet.attention == (True, False)
-    assert recipe.vae_channels == (96, 64, 96)
+    assert recipe.vae_channels == (96, 64, 96, 96)
     assert recipe.decoder.loop.averages == (0.9,)
     assert [stage.world for stage in recipe.stages] == ["easy", "full"]
     easy = recipe.stages[0]

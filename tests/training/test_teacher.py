@@ -35,7 +35,7 @@ RECIPE = Recipe(
     name="small-teacher",
     size=32,
     num_frames=FRAMES,
-    unet=UNetSettings(channels=(64, 64), attention=(True, False), embedding=32),
+    unet=UNetSettings(channels=(96, 64), attention=(True, False), embedding=32),
     decoder=DecoderSettings(loop=loop(3, learning_rate=3e-4), clips=1, frames=2, pca_clips=4, world="full"),
     stages=(
         Stage(world="easy", loop=loop(3), batch=2, frames=3),

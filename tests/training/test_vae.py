@@ -47,26 +47,26 @@ def vae(projection):
 
 def test_latents_have_no_mean_and_about_unit_variance(frames, projection):
     latents = encode(frames, projection)
-    assert latents.shape == (64, 4, 16, 16)
+    assert latents.shape == (64, 16, 8, 8)
     assert latents.mean((0, 2, 3)).abs().max() < 0.01
     deviation = latents.std((0, 2, 3))
     assert deviation[0] == pytest.approx(1, abs=0.02)
-    assert all(0.05 < value < 1.02 for value in deviation)
+    assert all(0.01 < value < 1.02 for value in deviation)
     flat = latents.permute(1, 0, 2, 3).flatten(1)
-    assert (torch.corrcoef(flat) - torch.eye(4)).abs().max() < 0.01
+    assert (torch.corrcoef(flat) - torch.eye(16)).abs().max() < 0.01
 
 
 def test_batch_and_time_axes_are_kept(frames, projection):
     clips = frames.reshape(8, 8, 3, 64, 64)
-    assert torch.equal(encode(clips, projection), encode(frames, projection).reshape(8, 8, 4, 16, 16))
+    assert torch.equal(encode(clips, projection), encode(frames, projection).reshape(8, 8, 16, 8, 8))
 
 
 def test_reported_psnr_is_that_of_the_linear_reconstruction(frames, projection):
     pixels = torch.tensor(to_uint8(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = encode(pixels, projection)
     flat = projection.weight.flatten(1)
-    back = torch.linalg.pinv(flat)  # [48, 4]
-    patches = torch.nn.functional.unfold(pixels, 4, stride=4).transpose(1, 2)
+    back = torch.linalg.pinv(flat)  # [192, 16]
+    patches = torch.nn.functional.unfold(pixels, 8, stride=8).transpose(1, 2)
     codes = latents.flatten(2).transpose(1, 2)
     best = (codes - projection.bias) @ back.T
     mean = (patches - best).mean((0, 1))  # what the components cannot see
@@ -74,7 +74,7 @@ def test_reported_psnr_is_that_of_the_linear_reconstruction(frames, projection):
 
 
 def test_smaller_patches_are_far_better(frames):
-    assert fit_pca(to_uint8(frames)).psnr > fit_pca(to_uint8(frames), patch=8).psnr + 4
+    assert fit_pca(to_uint8(frames), patch=4).psnr > fit_pca(to_uint8(frames)).psnr + 4
 
 
 def test_stock_encoder_is_the_convolution_to_within_a_percent(vae, projection):
@@ -110,11 +110,11 @@ def test_decoder_without_training_is_a_nearest_neighbour_upsampling(vae):
     pixels = soft_frames(8, seed=7)
     with torch.no_grad():
         decoded = vae.decode(vae.encode(pixels).latent_dist.mode(), num_frames=4).sample
-    blocks = torch.nn.functional.avg_pool2d(pixels, 4)
-    enlarged = torch.nn.functional.interpolate(blocks, scale_factor=4, mode="nearest")
+    blocks = torch.nn.functional.avg_pool2d(pixels, 8)
+    enlarged = torch.nn.functional.interpolate(blocks, scale_factor=8, mode="nearest")
     assert decoded.shape == pixels.shape
     assert psnr(decoded, enlarged) > 30
-    assert psnr(decoded, pixels) > 22
+    assert psnr(decoded, pixels) > 17
 
 
 def test_no_part_of_the_encoder_is_left_random(projection):
@@ -164,6 +164,6 @@ def test_what_cannot_be_built_is_refused(projection, frames):
     with pytest.raises(TrainingError, match="all patches are alike"):
         fit_pca(np.full((2, 8, 8, 3), 7, np.uint8))
     with pytest.raises(TrainingError, match="channels = "):
-        build_vae(projection, channels=(64, 64, 128))
-    with pytest.raises(TrainingError, match="patches of 4 px"):
-        build_vae(fit_pca(to_uint8(frames), patch=8))
+        build_vae(projection, channels=(64, 64, 96, 96))
+    with pytest.raises(TrainingError, match="patches of 8 px"):
+        build_vae(fit_pca(to_uint8(frames), patch=4))
