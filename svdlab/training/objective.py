@@ -46,6 +46,7 @@ class Objective:
     dropout: float = 0.1  # share of rows that see no picture, for guidance
     motion_weight: float = 0.0  # places that change count 1 + so much, at sigma above motion_from
     motion_from: float = 1.0
+    faint: float = 0.0  # a row counts sigma^2 / (sigma^2 + faint^2): below, an error of F hardly changes the clip
 
     def __post_init__(self) -> None:
         shares = ("high_share", "aug_uniform", "aug_fixed", "dropout")
@@ -53,7 +54,7 @@ class Objective:
         rules += [(name, getattr(self, name) > 0, "above 0") for name in ("sigma_std", "aug_std")]
         rules.append(("high_from", 0 < self.high_from < SIGMA_MAX, f"above 0, below {SIGMA_MAX:g}"))
         rules.append(("aug_fixed", self.aug_uniform + self.aug_fixed <= 1, "at most 1 together with aug_uniform"))
-        rules.append(("motion_weight", self.motion_weight >= 0, "0 or more"))
+        rules += [(name, getattr(self, name) >= 0, "0 or more") for name in ("motion_weight", "faint")]
         for name, kept, rule in rules:
             if not kept:
                 raise TrainingError(f"{name} = {getattr(self, name)!r}: must be {rule}.")
@@ -124,9 +125,10 @@ def teacher_losses(
     )[0].float()
     square = functional.mse_loss(v, target, reduction="none").mean(2, keepdim=True)
     error = square.detach().mean((1, 2, 3, 4))
+    counts = sigma**2 / (sigma**2 + objective.faint**2) if objective.faint else torch.ones_like(sigma)
     high = (sigma > 5).float()
     return {
-        "loss": (square * motion_weights(x0, sigma, objective)).mean(),
+        "loss": (square * motion_weights(x0, sigma, objective) * rows(counts, x0)).mean(),
         "error": error.mean(),
         "error_high": (error * high).sum() / high.sum().clamp(min=1),
     }

@@ -118,10 +118,10 @@ def start_range(
 
 
 def heading_of(shot: Shot) -> float:
-    """Left or right in the easy stage, anywhere later; radians, 0 to the right and pi / 2 down."""
+    """Left or right in the easy stage, also up or down later; radians, 0 to the right and pi / 2 down."""
     if shot.stage == "easy":
         return float(np.pi * shot.rng.integers(2))
-    return float(shot.rng.uniform(0, 2 * np.pi))
+    return float(np.pi / 2 * shot.rng.integers(4))
 
 
 def unit_vector(angle: float) -> np.ndarray:
@@ -152,12 +152,12 @@ def two(shot: Shot) -> Film:
     names = shot.rng.choice(sorted(DIRECTED), size=2, replace=False)
     behind = Still(picture=backdrop(shot))
     cast: list[Drawing] = []
-    turns = (0.0, np.pi) if shot.rng.random() < 0.5 else tuple(shot.rng.uniform(0, 2 * np.pi, 2))
+    turns = np.pi / 2 * shot.rng.choice(4, size=2, replace=False)
     for name, heading in zip(names, turns, strict=True):
         length = shot.rng.uniform(6.5, 8) * shot.unit
         outline, edge = OUTLINE * shot.unit, edge_before(behind)
         cast.append(directed(str(name), length, float(heading), shot.rng, outline=outline, edge=edge))
-    ahead = np.stack([unit_vector(turn) for turn in turns])
+    ahead = np.stack([unit_vector(float(turn)) for turn in turns])
     starts = _apart(shot, cast, ahead)
     paths = starts + shot.distance[:, None, None] * ahead
     moving = tuple(drawing.along(paths[:, n]) for n, drawing in enumerate(cast))

@@ -7,7 +7,7 @@ ambiguous scene turns. With bucket 0 nothing changes.
 
 Stages, each wider than the one before:
     easy: one large bright object on a dark background, to the left or to the right, wherever its nose points.
-    headings: any heading and size, light and textured backgrounds.
+    headings: also up and down, any size, light and textured backgrounds.
     full: also two objects; a camera over landscapes, in a tunnel, over photographs; and pictures with several futures:
         a ball on a ridge or at a fork, drifting clouds, a flame, twinkling stars.
 

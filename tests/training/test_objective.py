@@ -131,7 +131,7 @@ def test_a_gradient_reaches_every_parameter(projection, modules):
     scenes = tensors(WORLD.batch(range(8)))
     with torch.no_grad():  # what starts at zero passes no gradient in the first step
         for name, module in modules["unet"].named_modules():
-            if name.endswith((".conv2", ".proj_out", "conv_out")):
+            if name.endswith((".conv2", ".proj_out", "conv_out", ".conv_shortcut")):
                 torch.nn.init.normal_(module.weight, std=0.05)
     teacher_losses(modules, projection, scenes, Objective(), seeded(1))["loss"].backward()
     without = []

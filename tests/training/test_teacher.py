@@ -207,16 +207,13 @@ def test_a_frozen_image_encoder_stays_as_it_was_drawn(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_short_training_on_the_easy_world_learns(tmp_path):
-    """Under 40 seconds on one core: the loss falls far below that of the network that predicts nothing."""
+def test_a_short_training_learns(tmp_path):
+    """Under 40 seconds on one core: at high noise the loss falls far below that of repeating the picture."""
     stage = Stage(
-        world="easy", batch=4, objective=Objective(motion_weight=2.0, dropout=0.0),
-        loop=LoopSettings(steps=100, warmup=10, learning_rate=1e-3, averages=(0.95,), device="cpu"),
+        world="easy", batch=4, objective=Objective(high_share=1.0, aug_uniform=0.0, aug_fixed=1.0, dropout=0.0),
+        loop=LoopSettings(steps=120, warmup=10, learning_rate=1e-3, averages=(0.95,), device="cpu"),
     )  # fmt: skip
-    recipe = dataclasses.replace(RECIPE, stages=(stage,))
-    assert train(recipe, tmp_path, progress=False).folder
+    small(tmp_path, dataclasses.replace(RECIPE, stages=(stage,)), part="unet")
     with (tmp_path / "1-easy" / "loss.csv").open(newline="") as file:
         errors = [float(row["error"]) for row in csv.DictReader(file)]
-    first, last = sum(errors[:10]) / 10, sum(errors[-20:]) / 20
-    assert 0.5 < first < 1.5  # v has about unit variance, and the network begins at 0
-    assert last < 0.5 * first
+    assert sum(errors[-20:]) < 0.65 * sum(errors[:20])
