@@ -125,6 +125,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
+    batch: Annotated[str, typer.Option(help="Cells that are denoised together, or 'auto' to measure.")] = "1",
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -135,12 +136,14 @@ def sweep(
     """
     from svdlab.sweep import plan_spec, run_spec
 
+    together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
-        out.print(plan_spec(spec, out=run, device=device, dtype=dtype), highlight=False)
+        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, batch=together), highlight=False)
         return
     result = run_spec(
         spec,
         out=run,
+        batch=together,
         retry=retry,
         device=device,
         dtype=dtype,
