@@ -357,7 +357,7 @@ def bench(
     from svdlab.pipeline import load
 
     chosen = ROWS if rows is None else tuple(name.strip() for name in rows.split(","))
-    sizes = {"num_frames": num_frames, "width": width, "height": height}
+    sizes: dict[str, Any] = {"num_frames": num_frames, "width": width, "height": height}
     settings = Settings(rows=chosen, repeats=repeats, **sizes)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise BenchError(f"--json = {str(json_file)!r}: its folder does not exist. Make it, or choose another.")

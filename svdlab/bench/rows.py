@@ -216,7 +216,7 @@ class _Work:
         )
         self.request = self.request.replace(image=_picture(self.request))
 
-    def _time(self, baseline: Callable[[], object], ours: Callable[[], object]) -> dict[str, Timing]:
+    def _time(self, baseline: Callable[[], object], ours: Callable[[], object]) -> dict[str, Any]:
         return in_turns(
             {"baseline": baseline, "svdlab": ours},
             repeats=self.settings.repeats,
@@ -260,7 +260,7 @@ class _Work:
         job = self.pipe._prepare([self.request])
         denoiser = self.pipe._denoiser(job.requests, job.conditioning)
         part = job.conditioning[0]
-        latent = part.image_latent.expand(1, self.request.num_frames, -1, -1, -1)
+        latent = part.image_latent.expand(1, self.request.num_frames or 1, -1, -1, -1)
         x = torch.cat([(job.x / 700).to(latent.dtype), latent], dim=2)
         states, ids = part.embedding[None], part.time_ids[None].to(latent)
         unet = self.pipe.components.unet
@@ -317,7 +317,7 @@ class _Work:
         def ours() -> None:
             self.pipe.clear_cache()
             fixed = {name: value for name, value in self.request.settings().items() if name not in self.settings.grid}
-            axes = {name: list(values) for name, values in self.settings.grid.items()}
+            axes: dict[str, Any] = {name: list(values) for name, values in self.settings.grid.items()}
             sl.sweep(
                 self.pipe,
                 image=self.request.image,
@@ -329,7 +329,7 @@ class _Work:
             )
 
         count = sum(1 for _ in self._requests())
-        times = in_turns(
+        times: dict[str, Any] = in_turns(
             {"baseline": lambda: self.stock.grid(self._requests(), self.folder), "svdlab": ours},
             repeats=1,
             warm_up=0,

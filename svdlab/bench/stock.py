@@ -44,7 +44,7 @@ class Stock:
         from diffusers.pipelines.stable_video_diffusion import StableVideoDiffusionPipeline
 
         parts = self._parts
-        built = StableVideoDiffusionPipeline(
+        built: Any = StableVideoDiffusionPipeline(
             vae=parts.vae,
             image_encoder=parts.image_encoder,
             unet=parts.unet,
