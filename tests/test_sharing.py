@@ -108,13 +108,14 @@ def test_what_nobody_will_ask_for_is_not_kept(paths):
     chains = [tuple(tuple(path[: k + 1]) for k in range(len(path))) for path in paths]
     shared, made = SharedCalls(chains), []
     for position, chain in enumerate(chains):
+        to_come = set(itertools.chain.from_iterable(chains[position + 1 :]))
         made.append(0)
         for key in chain:
             if shared.get(key) is None:
                 shared.put(key, Known(torch.zeros(1), 1.0))
                 made[-1] += 1
+                assert (shared.get(key) is not None) == (key in to_come)  # also while the request is in hand
         shared.release(chain)
-        to_come = set(itertools.chain.from_iterable(chains[position + 1 :]))
         assert len(shared) <= len(to_come)
         assert all(shared.get(key) is None for key in set(chain) - to_come)
     assert made == calls_to_make(chains)
