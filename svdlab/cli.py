@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import warnings
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from svdlab._version import __version__
 from svdlab.errors import SvdlabError
+from svdlab.files import write_atomic
 from svdlab.results_table import print_failures, results_table
 
 DEFAULT_MODEL = "tiny-random"
@@ -125,6 +127,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
+    batch: Annotated[str, typer.Option(help="Cells that are denoised together, or 'auto' to measure.")] = "1",
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -135,12 +138,14 @@ def sweep(
     """
     from svdlab.sweep import plan_spec, run_spec
 
+    together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
-        out.print(plan_spec(spec, out=run, device=device, dtype=dtype), highlight=False)
+        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, batch=together), highlight=False)
         return
     result = run_spec(
         spec,
         out=run,
+        batch=together,
         retry=retry,
         device=device,
         dtype=dtype,
@@ -327,6 +332,45 @@ def distill(
         out.print(f"stopped after {result.step} steps; the same command goes on", highlight=False)
         raise typer.Exit(130)
     _print_path("student", run / "student")
+
+
+@app.command()
+def bench(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
+    ] = DEFAULT_MODEL,
+    rows: Annotated[str | None, typer.Option(help="Names of rows, separated by commas. [default: all]")] = None,
+    repeats: Annotated[int, typer.Option(help="Timed runs of each side.")] = 3,
+    num_frames: Annotated[int | None, typer.Option(help="Length of the clips. [default: the model's]")] = None,
+    width: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
+    height: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the rows here.")] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Measure svdlab beside a plain loop over stock diffusers, in turns, on the same weights.
+
+    Example: svdlab bench --rows unet_call,decode_frame,clip --json bench.json
+    """
+    from svdlab.bench import HEADER, ROWS, Settings, run_bench
+    from svdlab.errors import BenchError
+    from svdlab.pipeline import load
+
+    chosen = ROWS if rows is None else tuple(name.strip() for name in rows.split(","))
+    sizes: dict[str, Any] = {"num_frames": num_frames, "width": width, "height": height}
+    settings = Settings(rows=chosen, repeats=repeats, **sizes)
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise BenchError(f"--json = {str(json_file)!r}: its folder does not exist. Make it, or choose another.")
+    result = run_bench(load(model, device=device, dtype=dtype), settings)
+    table = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
+    for texts in result.table():
+        table.add_row(*map(escape, texts))
+    out.print(table)
+    out.print(f"peak: a large matrix product, {result.peak_tflops:.3g} TFLOP/s; ratio: stock / svdlab", highlight=False)
+    for note in result.notes():
+        out.print(note, markup=False, highlight=False)
+    if json_file is not None:
+        write_atomic(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
 
 
 @app.command()

@@ -77,3 +77,7 @@ class StatsError(SvdlabError, ValueError):
 
 class ExtraError(SvdlabError, ImportError):
     """A package that svdlab can do without is needed for what was asked, and is not installed; the text says which."""
+
+
+class BenchError(SvdlabError):
+    """A bench is asked for what it does not measure, or its two sides do not do the same work."""

@@ -7,7 +7,7 @@ pipeline draws the noise of stochastic samplers from the global generator, so th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from svdlab.models.components import Components
 from svdlab.preview import Preview, rgb_map
 from svdlab.request import Defaults, Request
 from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, precondition, reinjection, sigmas, start
+from svdlab.sharing import Chain, SharedCalls, SharedWalk
 from svdlab.stopwatch import Stopwatch
 
 log = logging.getLogger("svdlab")
@@ -145,12 +146,43 @@ class Pipeline:
         Raises:
             RequestError: the requests differ in something that a batch must share.
         """
+        return [decode() for decode in self.denoise(requests)]
+
+    def denoise(
+        self, requests: Sequence[Request], *, shared: SharedCalls | None = None, chains: Sequence[Chain] = ()
+    ) -> list[Callable[[], Clip]]:
+        """Condition and denoise a batch; each function decodes the clip of one request.
+
+        Args:
+            requests: what `batch` takes.
+            shared: denoiser calls that other requests made are not made again; the clips are bit for bit those of calls
+                made anew, but for the rounding that a batch of another size brings. `seconds` counts every call that a
+                clip needed, `seconds_spent` only those that were made for it.
+            chains: with `shared`, the calls of each request (`svdlab.sharing.call_chain`).
+
+        Raises:
+            RequestError: as `batch`.
+
+        Example:
+            >>> for decode in pipe.denoise(requests):
+            ...     decode().save(...)
+        """
         job = self._prepare(requests)
+        if shared is not None:
+            job.walk = SharedWalk(
+                lambda rows: self._denoiser(
+                    [job.requests[row] for row in rows], [job.conditioning[row] for row in rows]
+                ),
+                chains=chains,
+                shared=shared,
+                walked=job.sigmas[:-1].tolist(),
+                synchronize=job.watch.synchronize,
+            )
         latents = job.x
         for step in self._steps(job):
             latents = step.next_x
         job.watch.lap("denoise")
-        return [self._finish(job, row, latents[row]) for row in range(len(job.requests))]
+        return [partial(self._finish, job, row, latents[row]) for row in range(len(job.requests))]
 
     def stream(self, image: Any, **settings: Any) -> Iterator[Preview]:
         """Make one clip and yield a `Preview` after each denoiser call; the last one's `decode()` is the clip.
@@ -239,29 +271,28 @@ class Pipeline:
         embedding, cost, spent = self._cache.get(
             ("embedding", digest), lambda: embed_pictures(self.components, image[None]).to(self.components.dtype)
         )
-        noise = NoiseStreams(request.seed).conditioning((3, *image.shape[:2]))  # type: ignore[arg-type]
+        streams = NoiseStreams(request.seed)  # type: ignore[arg-type]
         latent, latent_cost, latent_spent = self._cache.get(
             ("latent", digest, request.cond_aug, request.seed if request.cond_aug else None),
-            lambda: encode_picture(self.components, image, noise, request.cond_aug),
+            lambda: encode_picture(
+                self.components, image, streams.conditioning((3, *image.shape[:2])), request.cond_aug
+            ),
         )
         return Conditioning(embedding, latent, time_ids(request)), cost + latent_cost, spent + latent_spent
 
     @torch.no_grad()  # as a decorator it ends at each yield; a block would switch gradients off for the caller too
     def _steps(self, job: _Job) -> Iterator[Step]:
-        """The sampling loop; stops with words at the first value that is not finite."""
-        first = job.requests[0]
+        """The sampling loop."""
+        gamma = job.requests[0].gamma
         noise = reinjection([request.seed for request in job.requests], job.sigmas, job.x)  # type: ignore[misc]
-        denoiser = self._denoiser(job.requests, job.conditioning)
-        for step in iterate(denoiser, job.x, job.sigmas, noise, gamma=first.gamma):  # type: ignore[arg-type]
-            if not bool(torch.isfinite(step.denoised).all()):
-                raise ModelError(
-                    f"step {step.k + 1} of {first.steps} (sigma {step.sigma:.4g}): the model's output is not"
-                    f" finite in {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
-                )
-            yield step
+        denoiser = job.walk or self._denoiser(job.requests, job.conditioning)
+        yield from iterate(denoiser, job.x, job.sigmas, noise, gamma=gamma)  # type: ignore[arg-type]
 
     def _denoiser(self, requests: Sequence[Request], conditioning: Sequence[Conditioning]) -> Denoiser:
-        """The UNet with its conditioning as `denoiser(x, sigma) -> x0`, with per-frame guidance where asked for."""
+        """The UNet with its conditioning as `denoiser(x, sigma) -> x0`, with per-frame guidance where asked for.
+
+        It stops with words at the first value that is not finite.
+        """
         unet, dtype = self.components.unet, self.components.dtype
         first = requests[0]
         frames = first.num_frames or 1
@@ -287,7 +318,19 @@ class Pipeline:
                 v = without + scale * (conditioned - without)
             return v
 
-        return precondition(network)
+        denoise = precondition(network)
+
+        def checked(x: Tensor, sigma: float) -> Tensor:
+            denoised = denoise(x, sigma)
+            if not bool(torch.isfinite(denoised).all()):
+                k = _sigmas_of(first).tolist().index(sigma)
+                raise ModelError(
+                    f"step {k + 1} of {first.steps} (sigma {sigma:.4g}): the model's output is not finite in"
+                    f" {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
+                )
+            return denoised
+
+        return checked
 
     def _finish(self, job: _Job, row: int, latents: Tensor) -> Clip:
         """Decode one row of a job and put the clip together."""
@@ -295,7 +338,9 @@ class Pipeline:
         job.watch.restart()
         frames = self.decode(latents, decode_chunk=request.decode_chunk)
         decode = job.watch.split()
-        denoise = job.watch.laps.get("denoise", 0.0) / count
+        made = sum(job.walk.spent) if job.walk else 0.0
+        rest = (job.watch.laps.get("denoise", 0.0) - made) / count  # without a walk, each row's share of all of it
+        denoise, denoise_spent = (rest + job.walk.cost[row], rest + job.walk.spent[row]) if job.walk else (rest, rest)
         cost, spent = job.condition_cost[row], job.condition_spent[row]
         seconds = {"condition": cost, "denoise": denoise, "decode": decode, "total": cost + denoise + decode}
         return Clip(
@@ -305,7 +350,7 @@ class Pipeline:
             request=request,
             image=job.images[row],
             seconds=seconds,
-            seconds_spent=spent + denoise + decode,
+            seconds_spent=spent + denoise_spent + decode,
             vram_peak_mb=job.watch.vram_peak_mb(),
             model=self.describe(),
         )
@@ -323,6 +368,7 @@ class _Job:
     condition_cost: list[float] = field(default_factory=list)
     condition_spent: list[float] = field(default_factory=list)
     x: Tensor = field(default_factory=lambda: torch.empty(0))
+    walk: SharedWalk | None = None
 
     def add(self, conditioning: Conditioning, cost: float, spent: float) -> None:
         self.conditioning.append(conditioning)

@@ -19,7 +19,7 @@ class Stopwatch:
 
     def restart(self) -> None:
         """Begin a lap now."""
-        self._synchronize()
+        self.synchronize()
         self._began = time.perf_counter()
 
     def split(self) -> float:
@@ -36,6 +36,7 @@ class Stopwatch:
         """Peak of allocated CUDA memory since the start, in MB (10^6 bytes); None on other devices."""
         return torch.cuda.max_memory_allocated(self.device) / 1e6 if self.device.type == "cuda" else None
 
-    def _synchronize(self) -> None:
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

@@ -72,12 +72,14 @@ def run(monkeypatch, capfd):
 def test_help_and_version(run):
     code, out, _ = run("--help")
     assert code == 0
-    for command in ("generate", "sweep", "status", "explain", "diff", "models", "weights", "doctor"):
+    for command in ("generate", "sweep", "status", "explain", "diff", "models", "weights", "bench", "doctor"):
         assert command in out
     assert run("--version")[:2] == (0, f"svdlab {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["generate", "sweep", "status", "explain", "diff", "models", "weights", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["generate", "sweep", "status", "explain", "diff", "models", "weights", "bench", "doctor"]
+)
 def test_every_command_explains_itself(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import SpecError
+from svdlab.sweep.batches import Batch, check_batch_size
 from svdlab.sweep.grid import split_settings
 from svdlab.sweep.handle import Sweep
 from svdlab.sweep.ledger import FILE, Ledger
@@ -29,6 +30,7 @@ def sweep(
     name: str | None = None,
     metrics: Iterable[str] | str | None = None,
     timing: str = "shared",
+    batch: Batch = 1,
     retry: str | None = None,
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
@@ -56,13 +58,18 @@ def sweep(
         out: the run directory; made if it is missing.
         name: of the sweep; the directory's name if left out.
         metrics: names; None or ``"default"`` for all that need no special setup, ``[]`` for none.
-        timing: ``"shared"`` reuses conditioning between cells; ``"isolated"`` does not, for clean runtimes.
+        timing: ``"shared"`` makes once what cells have in common (conditioning, denoiser calls) and changes no bit;
+            ``"isolated"`` lets each cell pay for all it needs, for clean runtimes.
+        batch: how many cells of equal noise levels are denoised together: faster where one clip does not fill the
+            device, and equal within rounding (1e-5) to 1, the default, which is exact. ``"auto"`` measures and
+            chooses.
         retry: ``"failed"`` runs failed cells again.
         progress: show a progress bar.
         on_plan: called with the `Plan` before the first cell.
         on_cell: called with each new row (a dict with the frame's columns) when its cell is done or failed.
-        stop: asked between cells, from the thread that runs them; when it says True, the sweep returns as after the
-            first Ctrl-C. For callers that run it outside of the main thread, where no Ctrl-C arrives.
+        stop: asked between cells (batches of them), from the thread that runs them; when it says True, the sweep
+            returns as after the first Ctrl-C. For callers that run it outside of the main thread, where no Ctrl-C
+            arrives.
         settings: settings of `svdlab.Request`.
 
     Raises:
@@ -85,7 +92,7 @@ def sweep(
         metrics=metrics,
         timing=timing,
     )
-    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
+    options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     return _run(spec, _load(pipe), folder, options)
 
 
@@ -104,6 +111,7 @@ def run_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    batch: Batch = 1,
     retry: str | None = None,
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
@@ -117,7 +125,7 @@ def run_spec(
         out: the run directory; by default ``runs/<name>`` in the working directory, or the directory given as `spec`.
         pipe: used instead of loading the spec's model.
         device, dtype: how to load the model, see `svdlab.load`.
-        retry, progress, on_plan, on_cell, stop: see `sweep`.
+        batch, retry, progress, on_plan, on_cell, stop: see `sweep`.
 
     Raises:
         As `sweep`.
@@ -126,7 +134,7 @@ def run_spec(
         >>> run_spec("experiments/quickstart.toml").path
         PosixPath('runs/quickstart')
     """
-    options = Options(retry=retry, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
+    options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     spec, folder = _spec_and_folder(spec, out)
     return _run(spec, _pipe_of(spec, pipe, device, dtype), folder, options)
 
@@ -138,6 +146,7 @@ def plan_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    batch: Batch = 1,
     retry: str | None = None,
 ) -> Plan:
     """What `run_spec` would do, with everything checked and no cell computed or written. Arguments as there.
@@ -148,14 +157,15 @@ def plan_spec(
     Example:
         >>> print(plan_spec("experiments/quickstart.toml"))
     """
-    options = Options(retry=retry)
+    options = Options(retry=retry, batch=batch)
     spec, folder = _spec_and_folder(spec, out)
+    check_batch_size(batch, timing=spec.timing)
     pipe = _pipe_of(spec, pipe, device, dtype)
     prepared, _ = prepare_in(spec, pipe, folder)
     if not (folder / FILE).exists():
-        return make_plan(prepared, folder, None, retry=options.retry, pipe=pipe)
+        return make_plan(prepared, folder, None, retry=options.retry, batch=batch, pipe=pipe)
     with Ledger(folder) as ledger:
-        return make_plan(prepared, folder, ledger, retry=options.retry, pipe=pipe)
+        return make_plan(prepared, folder, ledger, retry=options.retry, batch=batch, pipe=pipe)
 
 
 def plan_text(spec: Spec | Target, **options: Any) -> str:

@@ -71,11 +71,12 @@ def make_manifest(
     elapsed: float,
     attempt: int,
     timing: str,
+    batch: int = 1,
 ) -> dict[str, Any]:
     """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it.
 
-    Keys were only ever added: `key_version`, `noise_streams`, `machine` and `backfills` are missing in manifests of
-    svdlab 0.1.0.
+    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch` and `backfills` are missing in
+    manifests of svdlab 0.1.0.
     """
     assert clip.request is not None
     settings = clip.request.settings()
@@ -95,6 +96,7 @@ def make_manifest(
         "elapsed": elapsed,
         "attempt": attempt,
         "timing": timing,
+        "batch": batch,  # cells that were denoised together: another number gives latents equal within rounding
         "finished": finished,
         "versions": versions(),
         "machine": machine(model.get("device")),

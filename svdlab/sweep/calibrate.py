@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +38,24 @@ class Rates:
     bytes: float | None
     source: str
 
-    def seconds(self, cells: Iterable[Cell]) -> float:
-        """Seconds that `cells` will take."""
-        return sum(count_pixels(cell.settings) * (cell.calls * self.call + self.rest) for cell in cells)
+    def seconds(self, cells: Sequence[Cell], calls: Sequence[int] | None = None) -> float:
+        """Seconds that `cells` will take.
+
+        Args:
+            calls: denoiser calls made for each of them; None: all that it needs.
+        """
+        calls = [cell.calls for cell in cells] if calls is None else calls
+        return sum(
+            count_pixels(cell.settings) * (made * self.call + self.rest)
+            for cell, made in zip(cells, calls, strict=True)
+        )
 
 
 def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rates | None:
     """Rates from finished cells: pairs of settings and ledger row; None if there are none.
 
-    The sums are scaled by what cells really took (`elapsed`: with metrics and files, less what was shared) over what
-    they cost alone.
+    A call is judged by what denoising costs alone. The rest is what cells really took (`elapsed`: with metrics and
+    files) less what was spent on calls: of `seconds_spent`, what is beyond conditioning and decoding.
     """
     done = [(settings, row) for settings, row in done if row["seconds"]]
     if not done:
@@ -56,10 +64,14 @@ def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rat
     call = sum(row["seconds_denoise"] for _, row in done) / sum(
         count_pixels(settings) * count_calls(settings) for settings, _ in done
     )
-    rest = sum(row["seconds"] - row["seconds_denoise"] for _, row in done) / pixels
-    real = sum(row["elapsed"] for _, row in done) / sum(row["seconds"] for _, row in done)
+    rest = sum(row["elapsed"] - _spent_on_calls(row) for _, row in done) / pixels
     size = sum(row["bytes"] for _, row in done) / pixels
-    return Rates(call=call * real, rest=rest * real, bytes=size, source="the cells that are done")
+    return Rates(call=call, rest=rest, bytes=size, source="the cells that are done")
+
+
+def _spent_on_calls(row: Mapping[str, Any]) -> float:
+    beside = row["seconds"] - row["seconds_denoise"]
+    return max(0.0, row["seconds_spent"] - beside)
 
 
 def calibrate(cell: Cell, image: Any, metrics: tuple[str, ...], pipe: Pipeline) -> Rates | None:

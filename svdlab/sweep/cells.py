@@ -10,6 +10,7 @@ from typing import Any
 
 from svdlab.errors import RequestError, SpecError
 from svdlab.request import Defaults, Request, SettingWarning
+from svdlab.sharing import Chain, call_chain
 from svdlab.sweep.grid import Grid
 from svdlab.sweep.keys import cell_key
 from svdlab.sweep.pictures import Picture
@@ -37,6 +38,11 @@ class Cell:
     def calls(self) -> int:
         """Denoiser calls: twice the steps with guidance."""
         return count_calls(self.settings)
+
+    @property
+    def chain(self) -> Chain:
+        """The keys of its denoiser calls; cells with equal keys have that call in common."""
+        return call_chain(self.settings, image=self.image)
 
 
 def count_calls(settings: Mapping[str, Any]) -> int:

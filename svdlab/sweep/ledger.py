@@ -194,7 +194,7 @@ class Ledger:
     def timings(self, fingerprint: str, device: str) -> list[sqlite3.Row]:
         """Settings, times and bytes of the cells that this model finished on this device."""
         return self._db.execute(
-            "SELECT settings, seconds, seconds_denoise, elapsed, bytes FROM cell"
+            "SELECT settings, seconds, seconds_denoise, seconds_spent, elapsed, bytes FROM cell"
             " WHERE status = 'done' AND fingerprint = ? AND device = ?",
             (fingerprint, device),
         ).fetchall()

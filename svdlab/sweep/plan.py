@@ -8,13 +8,15 @@ import logging
 import secrets
 import shutil
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import MetricError, SweepError
+from svdlab.sharing import calls_to_make
 from svdlab.sweep.artifacts import estimate_bytes, portable
+from svdlab.sweep.batches import Batch
 from svdlab.sweep.calibrate import Rates, calibrate, rates_of
 from svdlab.sweep.cells import Cell, build_cells, count_pixels
 from svdlab.sweep.ledger import Ledger
@@ -121,7 +123,10 @@ class Plan:
         metrics: names of the metrics.
         total, done, failed, todo: cells of the declaration, by what is to happen; failed ones are to do only on retry.
         others: cells of earlier declarations in the same directory; they stay.
-        calls: denoiser calls still to make, counted as if every cell ran alone; guided steps count twice.
+        timing: of the sweep, ``"shared"`` or ``"isolated"``.
+        batch: cells that are denoised together, or ``"auto"``.
+        calls: denoiser calls that the cells to do need, counted as if every cell ran alone; guided steps count twice.
+        calls_made: those that will be made: what cells have in common is made once.
         backfill: finished cells that lack one of the metrics; it is computed from their latents.
         seconds: estimated; None if there was nothing to judge by.
         judged_by: what the estimate rests on, in words.
@@ -144,10 +149,13 @@ class Plan:
     todo: int
     others: int
     calls: int
+    calls_made: int
     backfill: int
     seconds: float | None
     bytes: float
     free: int
+    timing: str = "shared"
+    batch: Batch = 1
     judged_by: str = ""
     notes: tuple[str, ...] = ()
 
@@ -163,10 +171,31 @@ class Plan:
             rows.append(("", f"{self.others} more of earlier declarations stay in the directory"))
         if self.backfill:
             rows.append(("", f"{self.backfill} finished cells get metrics that they lack"))
-        rows.append(("denoiser calls", f"{self.calls:,}"))
+        rows.append(("denoiser calls", self._calls()))
+        if self.batch != 1:
+            size = "chosen by measurement" if self.batch == "auto" else f"up to {self.batch}"
+            rows.append(("batch", f"cells of equal noise levels together: {size}"))
         rows.append(("time", self._time()))
         rows.append(("disk", f"about {_size(self.bytes)}, {_size(self.free)} free"))
         return rows + [("note", note) for note in self.notes]
+
+    def _calls(self) -> str:
+        if self.todo < 2:
+            return f"{self.calls:,}"
+        if self.timing == "isolated":
+            return f"{self.calls:,}; timing = isolated, so nothing is shared"
+        if self.calls_made == self.calls:
+            return f"{self.calls:,}; no two cells have one in common"
+        return f"{self.calls_made:,} instead of {self.calls:,}: what cells have in common is made once"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values, ready for JSON.
+
+        Example:
+            >>> plan.to_dict()["calls_made"]
+            12
+        """
+        return json.loads(json.dumps(asdict(self)))  # tuples become lists, as they would in a file
 
     def _time(self) -> str:
         if not self.todo:
@@ -209,6 +238,7 @@ def make_plan(
     ledger: Ledger | None,
     *,
     retry: str | None = None,
+    batch: Batch = 1,
     pipe: Pipeline | None = None,
 ) -> Plan:
     """What running `prepared` in `folder` would do now.
@@ -216,6 +246,7 @@ def make_plan(
     Args:
         ledger: of the run directory; None if there is none yet.
         retry: ``"failed"`` runs failed cells again.
+        batch: cells that are denoised together, or ``"auto"``.
         pipe: makes a trial clip to judge the time by, where no cell is done; None leaves the time open.
     """
     states = ledger.states() if ledger else {}
@@ -230,6 +261,7 @@ def make_plan(
             " but count for nothing here"
         )
     rates = rates_for(todo, prepared, ledger, pipe)
+    made = calls_made(todo, timing=prepared.spec.timing)
     if rates and rates.bytes:
         disk = rates.bytes * sum(count_pixels(cell.settings) for cell in todo)
     else:
@@ -249,13 +281,28 @@ def make_plan(
         todo=len(todo),
         others=len(set(states) - {cell.key for cell in prepared.cells}),
         calls=sum(cell.calls for cell in todo),
+        calls_made=sum(made),
+        timing=prepared.spec.timing,
+        batch=batch,
         backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
-        seconds=rates.seconds(todo) if rates else None,
+        seconds=rates.seconds(todo, made) if rates else None,
         judged_by=rates.source if rates else "",
         bytes=disk,
         free=free,
         notes=tuple(notes),
     )
+
+
+def calls_made(cells: Sequence[Cell], *, timing: str) -> list[int]:
+    """Denoiser calls that are made for each cell, after those before it; guided ones count twice.
+
+    Args:
+        timing: ``"isolated"``: each cell makes all of its own.
+    """
+    if timing == "isolated":
+        return [cell.calls for cell in cells]
+    steps = calls_to_make(cell.chain for cell in cells)
+    return [made * (cell.calls // cell.settings["steps"]) for cell, made in zip(cells, steps, strict=True)]
 
 
 def is_todo(status: str | None, retry: str | None) -> bool:

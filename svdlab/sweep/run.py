@@ -1,18 +1,12 @@
-"""Run: the cells that are to do, one after the other, each stored before the next begins."""
+"""Run: the cells that are to do, batch after batch, each stored before the next begins."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import errno
-import gc
 import json
 import logging
-import sys
-import time
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,21 +15,20 @@ from svdlab.errors import SweepError
 from svdlab.files import atomic_path, write_atomic
 from svdlab.interrupt import StopRequest
 from svdlab.request import SettingWarning
+from svdlab.sharing import SharedCalls
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import fill
-from svdlab.sweep.cells import Cell, quiet_request
+from svdlab.sweep.batches import Batch, check_batch_size, choose_batch, order_batches
 from svdlab.sweep.frame import build_row, export
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.ledger import FILE, Ledger
-from svdlab.sweep.lock import now
-from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep
 from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
+from svdlab.sweep.work import Work
 from svdlab.sweep.writing import check_folder, recover, writing
 
 if TYPE_CHECKING:
-    from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
 
 log = logging.getLogger("svdlab")
@@ -45,17 +38,19 @@ RETRIES = (None, "failed")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run, which changes no result.
+    """How to run, which changes no result (`batch`: but for rounding).
 
     Attributes:
         retry: ``"failed"`` runs failed cells again.
+        batch: cells that are denoised together; ``"auto"`` chooses by measurement.
         progress: show bars.
         on_plan: called with the plan before the first cell.
         on_cell: called with the row of each cell that was done or failed, as in the DataFrame.
-        stop: asked between cells; once it says True, the run ends as after the first Ctrl-C.
+        stop: asked between batches; once it says True, the run ends as after the first Ctrl-C.
     """
 
     retry: str | None = None
+    batch: Batch = 1
     progress: bool = True
     on_plan: Callable[[Plan], None] | None = None
     on_cell: Callable[[dict[str, Any]], None] | None = None
@@ -95,6 +90,7 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         KeyboardInterrupt: on the second Ctrl-C, or the first outside of the main thread. What was finished is stored,
             the cell in hand is pending, the exports are written.
     """
+    check_batch_size(options.batch, timing=spec.timing)
     check_folder(folder)
     if (folder / "cells").is_dir() and not (folder / FILE).exists():
         with writing(folder):  # the ledger was moved away: it is made again from the manifests
@@ -104,12 +100,13 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         if ledger.labels() != labels:
             raise SweepError(f"{folder}: another process wrote there while this one was planning. Run again.")
         shown = options.on_plan is not None  # a trial for the estimate is worth its seconds only if somebody reads it
-        plan = make_plan(prepared, folder, ledger, retry=options.retry, pipe=pipe if shown else None)
+        trial = pipe if shown else None
+        plan = make_plan(prepared, folder, ledger, retry=options.retry, batch=options.batch, pipe=trial)
         check_disk(plan)
         _announce(plan, prepared, options)
         _declare(prepared, folder, ledger)
         try:
-            with StopRequest("cell") as stop:
+            with StopRequest("cell" if options.batch == 1 else "batch") as stop:
                 _fill_lacking(prepared, pipe, folder, ledger, stop, options)
                 _run_cells(prepared, pipe, folder, ledger, stop, options)
         except KeyboardInterrupt:
@@ -127,7 +124,7 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
 
 
 def _asked(stop: StopRequest, options: Options) -> bool:
-    """Whether to stop before the next cell: by Ctrl-C, or because the caller says so; once asked, it stays asked."""
+    """Whether to stop before the next batch: by Ctrl-C, or because the caller says so; once asked, it stays asked."""
     stop.asked = stop.asked or (options.stop is not None and options.stop())
     return stop.asked
 
@@ -206,116 +203,22 @@ def _run_cells(
     states = ledger.states()
     todo = [cell for cell in prepared.cells if is_todo(states[cell.key], options.retry)]
     images = {picture.digest: picture.image for picture in prepared.pictures}
+    isolated = prepared.spec.timing == "isolated"
+    shared = None if isolated else SharedCalls(cell.chain for cell in todo)
+    size = (1 if isolated else choose_batch(todo, images, pipe)) if options.batch == "auto" else options.batch
+    work = Work(prepared=prepared, pipe=pipe, folder=folder, ledger=ledger, images=images, shared=shared, most=size)
     bar = Bar(total=len(todo), metrics=prepared.metrics, show=options.progress, title=prepared.spec.name)
     with contextlib.closing(bar):
-        for cell in todo:
+        for batch in order_batches(todo, size):
             if _asked(stop, options):
                 return
-            if prepared.spec.timing == "isolated":
+            if isolated:
                 pipe.clear_cache()
-            metrics = _run_cell(cell, images[cell.image], prepared, pipe, folder, ledger)
-            bar.step("failed" if metrics is None else "done", metrics)
-            if options.on_cell is not None:
-                options.on_cell(build_row(ledger, cell.key))
-
-
-def _run_cell(
-    cell: Cell, image: Any, prepared: Prepared, pipe: Pipeline, folder: Path, ledger: Ledger
-) -> Mapping[str, Any] | None:
-    """Compute, measure and store one cell; its metrics, or None if it failed.
-
-    What goes wrong with the clip makes the cell fail. What goes wrong with the disk or the ledger ends the run: the
-    next cell would meet it too.
-    """
-    attempt = ledger.start(cell.key)
-    began = time.perf_counter()
-    with _freeing(cell, ledger) as failure:
-        clip, metrics, files = _compute(cell, image, prepared, pipe)
-    if failure:
-        return None
-    manifest = artifacts.make_manifest(
-        key=cell.key,
-        clip=clip,
-        files=files,
-        metrics=metrics,
-        image={"label": cell.label, "digest": cell.image},
-        model=prepared.model,
-        finished=now(),
-        elapsed=time.perf_counter() - began,
-        attempt=attempt,
-        timing=prepared.spec.timing,
-    )
-    try:
-        artifacts.store(folder, manifest, files)
-    except OSError as error:
-        ledger.release([cell.key])
-        raise _disk_error(cell, error) from error
-    ledger.finish(manifest)
-    return metrics
-
-
-def _compute(
-    cell: Cell, image: Any, prepared: Prepared, pipe: Pipeline
-) -> tuple[Clip, dict[str, dict[str, Any]], dict[str, bytes]]:
-    clip = pipe(quiet_request(image, cell.settings))
-    clip = dataclasses.replace(clip, model=prepared.model)  # goes into the mp4: without absolute paths
-    metrics = measure(clip, prepared.metrics, pipe=pipe, source=MEMORY)
-    return clip, metrics, artifacts.encode(clip)
-
-
-@contextlib.contextmanager
-def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
-    """Turn an exception of the block into a failed cell, and let go of all memory that it holds.
-
-    A traceback keeps the frames and with them their tensors, so that after one out-of-memory every later cell would
-    run out as well: the text is kept, the frames are cleared.
-    """
-    failure: list[str] = []
-    try:
-        yield failure
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            ledger.release([cell.key])
-            raise _disk_error(cell, error) from error
-        kind, message = type(error).__name__, str(error) or repr(error)
-        if kind == "OutOfMemoryError":
-            message += (
-                " Hint: a smaller decode_chunk, set in the sweep, needs less memory (and changes pixels a little)."
-            )
-        ledger.fail(cell.key, error_type=kind, error=message, traceback=_short_paths(traceback.format_exc()))
-        log.warning("cell %s failed: %s: %s", cell.key, kind, message)
-        failure.append(kind)
-        clear_frames(error)
-    if failure:
-        free_memory()
-
-
-def _disk_error(cell: Cell, error: OSError) -> SweepError:
-    return SweepError(
-        f"cell {cell.key} cannot be stored ({error.strerror or error}). Make room and run again; what is done"
-        " stays done."
-    )
-
-
-def clear_frames(error: BaseException | None) -> None:
-    """Clear the frames of an exception and of those that led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
-
-
-def _short_paths(text: str) -> str:
-    """A traceback with file names as seen from the import path: a run directory tells nothing of its machine."""
-    for root in sorted(filter(None, sys.path), key=len, reverse=True):
-        text = text.replace(f'File "{root.rstrip("/")}/', 'File "')
-    return text
-
-
-def free_memory() -> None:
-    """Collect garbage and give cached device memory back."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
+            try:
+                for cell, metrics in work.run(batch):
+                    bar.step("failed" if metrics is None else "done", metrics)
+                    if options.on_cell is not None:
+                        options.on_cell(build_row(ledger, cell.key))
+            except Exception:
+                ledger.release()  # the rest of the batch, which is not running any more
+                raise

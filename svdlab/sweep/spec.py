@@ -52,7 +52,7 @@ class Spec:
         images: paths, addresses, PIL images or arrays; see `svdlab.sweep.pictures.find_images`.
         grid: the axes and the fixed settings.
         metrics: names of metrics; None for the default table, empty for none.
-        timing: ``"shared"`` keeps conditioning between cells, ``"isolated"`` lets each cell pay for all it needs.
+        timing: ``"shared"`` makes once what cells have in common, ``"isolated"`` lets each cell pay for all it needs.
         engine: who computes the cells; ``"local"`` is this process.
         file: the TOML file, or None.
     """

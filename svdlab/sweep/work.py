@@ -1,0 +1,176 @@
+"""Work: cells from their request to their place in the run directory, one batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from svdlab.errors import SweepError
+from svdlab.sweep import artifacts
+from svdlab.sweep.cells import Cell, quiet_request
+from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.lock import now
+from svdlab.sweep.measure import MEMORY, measure
+from svdlab.sweep.memory import clear_frames, free_memory
+from svdlab.sweep.plan import Prepared
+
+if TYPE_CHECKING:
+    from svdlab.clip import Clip
+    from svdlab.pipeline import Pipeline
+    from svdlab.sharing import SharedCalls
+
+log = logging.getLogger("svdlab")
+
+Metrics = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(kw_only=True)
+class Work:
+    """What computing a cell needs, and what cells have in common.
+
+    Attributes:
+        images: digest -> picture.
+        shared: denoiser calls of all cells that are to do; None: every cell makes its own.
+        most: cells in a batch; becomes less when memory runs out.
+    """
+
+    prepared: Prepared
+    pipe: Pipeline
+    folder: Path
+    ledger: Ledger
+    images: Mapping[str, Any]
+    shared: SharedCalls | None
+    most: int
+
+    def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Metrics | None]]:
+        """Compute, measure and store cells that can be one batch; each comes out with its metrics, None if it failed.
+
+        They are denoised together and then decoded, measured and stored one after the other; a cell comes out as soon
+        as it is stored. What goes wrong with a batch is tried again in halves, down to single cells. What goes wrong
+        with a clip makes its cell fail. What goes wrong with the disk or the ledger ends the run: the next cell would
+        meet it too.
+        """
+        attempts = {cell.key: self.ledger.start(cell.key) for cell in cells}
+        for cell, metrics in self._run(cells, attempts):
+            if self.shared is not None:
+                self.shared.release(cell.chain)
+            yield cell, metrics
+
+    def _run(self, cells: Sequence[Cell], attempts: Mapping[str, int]) -> Iterator[tuple[Cell, Metrics | None]]:
+        if len(cells) > self.most:
+            for first in range(0, len(cells), self.most):
+                yield from self._run(cells[first : first + self.most], attempts)
+            return
+        began = time.perf_counter()
+        decoders: list[Callable[[], Clip]] = []
+        with _freeing(cells, self.ledger) as failure:
+            decoders = self._denoise(cells)
+        elapsed = (time.perf_counter() - began) / len(cells)
+        if not failure:
+            for cell in cells:
+                yield (
+                    cell,
+                    self._finish(cell, decoders.pop(0), elapsed=elapsed, attempt=attempts[cell.key], of=len(cells)),
+                )
+        elif len(cells) == 1:
+            yield cells[0], None
+        else:
+            half = len(cells) // 2
+            if failure[0] == "OutOfMemoryError":
+                self.most = half
+            for part in (cells[:half], cells[half:]):
+                yield from self._run(part, attempts)
+
+    def _denoise(self, cells: Sequence[Cell]) -> list[Callable[[], Clip]]:
+        requests = [quiet_request(self.images[cell.image], cell.settings) for cell in cells]
+        if self.shared is None:
+            return self.pipe.denoise(requests)
+        return self.pipe.denoise(requests, shared=self.shared, chains=[cell.chain for cell in cells])
+
+    def _finish(
+        self, cell: Cell, decode: Callable[[], Clip], *, elapsed: float, attempt: int, of: int
+    ) -> Metrics | None:
+        """Decode, measure and store one cell; its metrics, or None if it failed."""
+        began = time.perf_counter()
+        with _freeing([cell], self.ledger) as failure:
+            clip = dataclasses.replace(decode(), model=self.prepared.model)  # goes into the mp4: without absolute paths
+            metrics = measure(clip, self.prepared.metrics, pipe=self.pipe, source=MEMORY)
+            files = artifacts.encode(clip)
+        if failure:
+            return None
+        manifest = artifacts.make_manifest(
+            key=cell.key,
+            clip=clip,
+            files=files,
+            metrics=metrics,
+            image={"label": cell.label, "digest": cell.image},
+            model=self.prepared.model,
+            finished=now(),
+            elapsed=elapsed + time.perf_counter() - began,
+            attempt=attempt,
+            timing=self.prepared.spec.timing,
+            batch=of,
+        )
+        try:
+            artifacts.store(self.folder, manifest, files)
+        except OSError as error:
+            self.ledger.release([cell.key])
+            raise _disk_error(cell, error) from error
+        self.ledger.finish(manifest)
+        return metrics
+
+
+@contextlib.contextmanager
+def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
+    """Turn an exception of the block into a failed cell, and let go of all memory that it holds.
+
+    A traceback keeps the frames and with them their tensors, so that after one out-of-memory every later cell would
+    run out as well: the text is kept, the frames are cleared. Of several cells none fails here: they are tried again.
+    """
+    failure: list[str] = []
+    try:
+        yield failure
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            ledger.release([cell.key for cell in cells])
+            raise _disk_error(cells[0], error) from error
+        kind, message = type(error).__name__, str(error) or repr(error)
+        if len(cells) > 1:
+            log.info("a batch of %d cells failed and is tried again in halves: %s: %s", len(cells), kind, message)
+        else:
+            _fail(cells[0], ledger, kind, message)
+        failure.append(kind)
+        clear_frames(error)
+    if failure:
+        free_memory()
+
+
+def _fail(cell: Cell, ledger: Ledger, kind: str, message: str) -> None:
+    """Mark a cell as failed by the exception that is being handled."""
+    if kind == "OutOfMemoryError":
+        message += " Hint: a smaller decode_chunk, set in the sweep, needs less memory (and changes pixels a little)."
+    ledger.fail(cell.key, error_type=kind, error=message, traceback=_short_paths(traceback.format_exc()))
+    log.warning("cell %s failed: %s: %s", cell.key, kind, message)
+
+
+def _disk_error(cell: Cell, error: OSError) -> SweepError:
+    return SweepError(
+        f"cell {cell.key} cannot be stored ({error.strerror or error}). Make room and run again; what is done"
+        " stays done."
+    )
+
+
+def _short_paths(text: str) -> str:
+    """A traceback with file names as seen from the import path: a run directory tells nothing of its machine."""
+    for root in sorted(filter(None, sys.path), key=len, reverse=True):
+        text = text.replace(f'File "{root.rstrip("/")}/', 'File "')
+    return text
