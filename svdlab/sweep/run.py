@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import gc
 import json
 import logging
@@ -15,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from svdlab.errors import SweepError
 from svdlab.files import atomic_path, write_atomic
@@ -32,7 +31,7 @@ from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep
 from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
-from svdlab.sweep.writing import check_folder, recover, writing
+from svdlab.sweep.writing import FULL, check_folder, disk_words, recover, writing
 
 if TYPE_CHECKING:
     from svdlab.clip import Clip
@@ -81,9 +80,20 @@ def prepare_in(spec: Spec, pipe: Pipeline, folder: Path) -> tuple[Prepared, dict
     if (folder / FILE).exists():
         with Ledger(folder) as ledger:
             labels, seed = ledger.labels(), ledger.drawn_seed()
-    if seed is None and (folder / "spec.json").exists():  # the ledger was made anew
-        seed = json.loads((folder / "spec.json").read_text(encoding="utf-8")).get("seed")
+    if seed is None and not spec.grid.seeded and (folder / "spec.json").exists():  # the ledger was made anew
+        seed = _kept_seed(folder)
     return prepare_sweep(spec, pipe, folder=folder, labels=labels, seed=seed), labels
+
+
+def _kept_seed(folder: Path) -> int | None:
+    path = folder / "spec.json"
+    try:
+        return json.loads(path.read_bytes()).get("seed")
+    except (OSError, ValueError, AttributeError) as error:
+        raise SweepError(
+            f"{path}: cannot be read ({error}), and the seed that was drawn for this directory is nowhere else. Put it"
+            " back, or delete it and run with the seed of the finished cells (`seed` in any manifest.json)."
+        ) from None
 
 
 def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
@@ -248,8 +258,7 @@ def _run_cell(
     try:
         artifacts.store(folder, manifest, files)
     except OSError as error:
-        ledger.release([cell.key])
-        raise _disk_error(cell, error) from error
+        _give_up(ledger, cell, error)
     ledger.finish(manifest)
     return metrics
 
@@ -274,9 +283,8 @@ def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
     try:
         yield failure
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            ledger.release([cell.key])
-            raise _disk_error(cell, error) from error
+        if isinstance(error, OSError) and error.errno in FULL:
+            _give_up(ledger, cell, error)
         kind, message = type(error).__name__, str(error) or repr(error)
         if kind == "OutOfMemoryError":
             message += (
@@ -290,11 +298,11 @@ def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
         free_memory()
 
 
-def _disk_error(cell: Cell, error: OSError) -> SweepError:
-    return SweepError(
-        f"cell {cell.key} cannot be stored ({error.strerror or error}). Make room and run again; what is done"
-        " stays done."
-    )
+def _give_up(ledger: Ledger, cell: Cell, error: OSError) -> NoReturn:
+    """End the run at a disk that does not take the cell, which is still to do."""
+    with contextlib.suppress(SweepError):  # the same disk may not take this either; the next opening releases it
+        ledger.release([cell.key])
+    raise SweepError(disk_words(f"cell {cell.key}", error)) from error
 
 
 def clear_frames(error: BaseException | None) -> None:
