@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import SweepError
 from svdlab.files import atomic_path, write_atomic
@@ -258,7 +258,8 @@ def _run_cell(
     try:
         artifacts.store(folder, manifest, files)
     except OSError as error:
-        _give_up(ledger, cell, error)
+        _let_go(ledger, cell)
+        raise _disk_error(cell, error) from error
     ledger.finish(manifest)
     return metrics
 
@@ -284,9 +285,10 @@ def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
         yield failure
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FULL:
-            _give_up(ledger, cell, error)
+            _let_go(ledger, cell)
+            raise _disk_error(cell, error) from error
         kind, message = type(error).__name__, str(error) or repr(error)
-        if kind == "OutOfMemoryError":
+        if kind == "OutOfMemoryError" and "decode_chunk =" not in message:  # the decoder knows which one fits
             message += (
                 " Hint: a smaller decode_chunk, set in the sweep, needs less memory (and changes pixels a little)."
             )
@@ -298,11 +300,14 @@ def _freeing(cell: Cell, ledger: Ledger) -> Iterator[list[str]]:
         free_memory()
 
 
-def _give_up(ledger: Ledger, cell: Cell, error: OSError) -> NoReturn:
-    """End the run at a disk that does not take the cell, which is still to do."""
-    with contextlib.suppress(SweepError):  # the same disk may not take this either; the next opening releases it
+def _let_go(ledger: Ledger, cell: Cell) -> None:
+    """Make a cell pending again; if the ledger's disk does not take it either, the next opening does."""
+    with contextlib.suppress(SweepError):
         ledger.release([cell.key])
-    raise SweepError(disk_words(f"cell {cell.key}", error)) from error
+
+
+def _disk_error(cell: Cell, error: OSError) -> SweepError:
+    return SweepError(disk_words(f"cell {cell.key}", error))
 
 
 def clear_frames(error: BaseException | None) -> None:
