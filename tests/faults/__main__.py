@@ -1,7 +1,7 @@
 """The campaign: real sweeps killed again and again, at every named point and at random moments.
 
     python -m tests.faults --rounds 200 --seed 1        # SIGKILL
-    python -m tests.faults --rounds 40 --random 10      # a quarter at random moments; the rest spread over the points
+    python -m tests.faults --rounds 40 --random 10      # ten at random moments, the rest at points
 
 Ends with code 1 at the first promise that is not kept, and leaves the run directory for a look.
 """
@@ -26,12 +26,18 @@ from tests.faults.rounds import World, plan_kills, run_round
 from tests.sweep.conftest import draw_pictures
 
 
-def choose(points: int, rounds: int, by_moment: int, rng: random.Random) -> list[int | None]:
-    """What each round begins with: None for a random moment, or the number of a point; points come evenly spread."""
-    at_points = rounds - by_moment
-    offset = rng.random()
-    chosen: list[int | None] = [int((k + offset) * points / at_points) % points for k in range(at_points)]
-    chosen += [None] * by_moment
+def choose(points: list[str], rounds: int, by_moment: int, rng: random.Random) -> list[int | None]:
+    """What each round begins with: None for a random moment, or the number of a point.
+
+    Every name comes once before any comes twice: a name stands for all calls of one kind from one function.
+    """
+    places: dict[str, list[int]] = {}
+    for number, name in enumerate(points):
+        places.setdefault(name, []).append(number)
+    chosen: list[int | None] = []
+    while len(chosen) < rounds - by_moment:
+        chosen += [rng.choice(numbers) for numbers in rng.sample(list(places.values()), len(places))]
+    chosen = chosen[: rounds - by_moment] + [None] * by_moment
     rng.shuffle(chosen)
     return chosen
 
@@ -47,7 +53,7 @@ def campaign(home: Path, *, rounds: int, by_moment: int, seed: int, say: bool) -
     world.begin()
     hits: collections.Counter[str] = collections.Counter()
     began = time.monotonic()
-    for number, first in enumerate(choose(len(world.points), rounds, by_moment, rng), start=1):
+    for number, first in enumerate(choose(world.points, rounds, by_moment, rng), start=1):
         hits.update(run_round(world, plan_kills(world, rng, first)))
         if say:
             sys.stderr.write(f"\r{number} of {rounds} rounds, {hits.total()} kills, {time.monotonic() - began:.0f} s ")

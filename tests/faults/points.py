@@ -38,7 +38,8 @@ def _changes(call: Any) -> bool:
 def _caller(frame: FrameType | None) -> str | None:
     """The function of the sweep from which a call comes; None if it comes from elsewhere."""
     while frame is not None:
-        if frame.f_code.co_filename.startswith(WATCHED):
+        file = frame.f_code.co_filename
+        if file.startswith(WATCHED) and not file.endswith("database.py"):  # through which every statement goes
             name = frame.f_code.co_name
             return None if name == "<module>" else name.strip("<>")  # a module that is being imported
         frame = frame.f_back
