@@ -210,7 +210,8 @@ class _Remains:
                         found[name].append(dict(row))
             except (SweepError, sqlite3.Error):
                 unreadable.append(name)
-        return cls(*found.values(), tuple(unreadable))
+        images, failed = found.values()
+        return cls(images, failed, tuple(unreadable))
 
 
 def _rows(db: sqlite3.Connection, query: str) -> Iterator[sqlite3.Row]:
