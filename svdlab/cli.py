@@ -177,6 +177,22 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
 
 
 @app.command()
+def repair(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Check every file of a run, and make a lost or damaged ledger again; exit code 1 if something was lost.
+
+    Damaged cells and ledgers are moved into its folder `damaged`; nothing is deleted.
+
+    Example: svdlab repair runs/quickstart
+    """
+    from svdlab.sweep.repair import repair as repair_run
+
+    repaired = repair_run(run)
+    out.print(str(repaired), soft_wrap=True, markup=False, highlight=False)
+    if repaired.lost:
+        raise typer.Exit(1)
+
+
+@app.command()
 def explain(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     cell: Annotated[str, typer.Argument(help="Key of a cell, or its first digits.")],

@@ -19,6 +19,7 @@ from torch import Tensor
 from svdlab._version import __version__
 from svdlab.clip import Clip
 from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
+from svdlab.decoding import chunk_advice, decode_part
 from svdlab.errors import ModelError, RequestError
 from svdlab.images import image_digest, load_image, prepare
 from svdlab.models.components import Components
@@ -215,11 +216,21 @@ class Pipeline:
         """Latents `[frames, 4, height, width]`, as a clip keeps them -> uint8 frames `[frames, height, width, 3]`.
 
         `decode_chunk` frames at a time (None: all). Temporal convolutions and norms see one chunk: it changes pixels.
+
+        Raises:
+            torch.OutOfMemoryError, MemoryError: the text names the largest `decode_chunk` that fits.
+            ModelError: the decoder's output is not finite.
         """
         vae = self.components.vae
         scaled = latents.to(self.device, self.components.dtype) / vae.config["scaling_factor"]
-        parts = [vae.decode(part, num_frames=len(part)).sample for part in scaled.split(decode_chunk or len(scaled))]
-        pixels = (torch.cat(parts).float() / 2 + 0.5).clamp(0, 1)
+        with chunk_advice(vae, scaled, decode_chunk):
+            decoded = [decode_part(vae, part) for part in scaled.split(decode_chunk or len(scaled))]
+            pixels = (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
+        if not bool(torch.isfinite(pixels).all()):
+            raise ModelError(
+                f"decoding: the decoder's output is not finite in {self.dtype}. Damaged weights or latents, or too"
+                " little range: try dtype='float32'."
+            )
         return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
     def embed(self, images: np.ndarray) -> np.ndarray:

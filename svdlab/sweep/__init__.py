@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from svdlab.sweep.grid import Grid, make_grid
     from svdlab.sweep.handle import Sweep
     from svdlab.sweep.plan import Plan
+    from svdlab.sweep.repair import Repair, repair
     from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
     from svdlab.sweep.tables import join, merge
 
 _HOMES = {
     "Grid": "grid",
     "Plan": "plan",
+    "Repair": "repair",
     "Spec": "spec",
     "Sweep": "handle",
     "join": "tables",
@@ -32,6 +34,7 @@ _HOMES = {
     "plan_spec": "api",
     "plan_text": "api",
     "read_spec": "spec",
+    "repair": "repair",
     "run_spec": "api",
     "stored_spec": "spec",
     "sweep": "api",
@@ -40,6 +43,7 @@ _HOMES = {
 __all__ = [
     "Grid",
     "Plan",
+    "Repair",
     "Spec",
     "Sweep",
     "join",
@@ -50,6 +54,7 @@ __all__ = [
     "plan_spec",
     "plan_text",
     "read_spec",
+    "repair",
     "run_spec",
     "stored_spec",
     "sweep",

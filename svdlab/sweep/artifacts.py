@@ -111,7 +111,8 @@ def store(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes])
         OSError: the disk is full or cannot be written; the place is then as it was before.
     """
     target = folder / cell_path(manifest["cell"])
-    target.parent.mkdir(parents=True, exist_ok=True)
+    for place in (folder / "cells", target.parent):  # and not the run directory itself, should someone have deleted it
+        place.mkdir(exist_ok=True)
     tmp = folder / "cells" / f"{TMP}{manifest['cell']}-{uuid.uuid4().hex[:8]}"
     tmp.mkdir()
     try:

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from svdlab.errors import SweepError
 from svdlab.files import atomic_path
 from svdlab.request import SETTINGS
 from svdlab.sweep.artifacts import VIDEO, cell_path
+from svdlab.sweep.database import damaged
 from svdlab.sweep.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -31,7 +33,17 @@ def build_frame(ledger: Ledger, *, all: bool = False) -> pd.DataFrame:
     Args:
         all: also the cells of earlier declarations, after the others. Settings that differ among them become columns
             too, and two columns are added: `declared` (in the current declaration) and `model` (fingerprint).
+
+    Raises:
+        SweepError: the ledger is damaged.
     """
+    try:
+        return _build_frame(ledger, all)
+    except (KeyError, ValueError, TypeError) as error:  # the file opens and its tables make no sense
+        raise SweepError(damaged(ledger.path, f"{type(error).__name__}: {error}")) from error
+
+
+def _build_frame(ledger: Ledger, all: bool) -> pd.DataFrame:
     import pandas as pd
 
     with ledger.transaction():
@@ -137,15 +149,14 @@ def export(ledger: Ledger, folder: Path) -> None:
 
     A full disk is only logged: everything in them is in the ledger.
     """
-    frame = build_frame(ledger)
-    versions = metric_versions(ledger, frame["cell"])
     try:
+        frame = build_frame(ledger)
+        versions = metric_versions(ledger, frame["cell"])
         write_parquet(frame, folder / "results.parquet", versions=versions)
         write_csv(frame, folder / "results.csv")
-    except OSError as error:
-        log.warning(
-            "%s: results are not exported (%s); Sweep.to_parquet does it later", folder, error.strerror or error
-        )
+    except (OSError, SweepError) as error:
+        why = getattr(error, "strerror", None) or error
+        log.warning("%s: results are not exported (%s); Sweep.to_parquet does it later", folder, why)
 
 
 def metric_versions(ledger: Ledger, cells: Iterable[str]) -> dict[str, set[int]]:

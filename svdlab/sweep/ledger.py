@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from svdlab.errors import SweepError
+from svdlab.files import atomic_path
+from svdlab.sweep.database import connect
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.lock import now
 
@@ -62,6 +64,36 @@ _NO_RESULT = ", ".join(
 )
 
 
+def _create(path: Path) -> None:
+    """Make a ledger without cells, in place as a whole: a file of this name always has its tables."""
+    with atomic_path(path) as tmp, contextlib.closing(connect(tmp, write=True)) as db:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def row_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of the table `cell` for a finished cell, from its manifest; without its position."""
+    seconds, image = manifest["seconds"], manifest["image"]
+    return {
+        "key": manifest["cell"],
+        "image": image["digest"],
+        "settings": canonical_json(manifest["request"]),
+        "model": manifest["model"]["name"],
+        "fingerprint": manifest["model"]["fingerprint"],
+        "attempt": manifest["attempt"],
+        "finished": manifest["finished"],
+        "seconds": seconds.get("total"),
+        **{f"seconds_{stage}": seconds.get(stage) for stage in STAGES},
+        "seconds_spent": manifest["seconds_spent"],
+        "elapsed": manifest["elapsed"],
+        "vram_peak_mb": manifest["vram_peak_mb"],
+        "bytes": sum(file["bytes"] for file in manifest["files"].values()),
+        "device": manifest["model"].get("device"),
+        "timing": manifest["timing"],
+        "status": "done",
+        **dict.fromkeys(("error_type", "error", "traceback")),
+    }
+
+
 class Ledger:
     """An open ledger; a context manager that closes it.
 
@@ -84,28 +116,29 @@ class Ledger:
         self.write = write
         self.run = 0  # row of this opening in the table `run`
         self.how = "finished"  # what `end` notes unless told otherwise
-        if not write and not self.path.is_file():
-            raise SweepError(f"{self.folder}: is not the directory of a sweep; it has no {FILE}.")
         try:
-            self._db = self._connect()
-        except sqlite3.DatabaseError as error:
-            raise SweepError(
-                f"{self.path}: cannot be opened ({error}). If it is damaged, move it away and run the sweep again:"
-                " the finished cells are taken from their manifests."
-            ) from None
+            there = write or self.path.is_file()
+        except OSError as error:
+            raise SweepError(f"{self.folder}: cannot be read ({error.strerror}).") from None
+        if not there:
+            raise SweepError(f"{self.folder}: is not the directory of a sweep; it has no {FILE}.")
+        self._db = self._connect()
 
     def _connect(self) -> sqlite3.Connection:
-        address = f"{self.path.absolute().as_uri()}?mode={'rwc' if self.write else 'ro'}"
-        db = sqlite3.connect(address, uri=True, timeout=30, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
+        if self.write and not self.path.exists():
+            _create(self.path)
+        db = connect(self.path, write=self.write)
         try:
             version = db.execute("PRAGMA user_version").fetchone()[0]
+            empty = version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone()
             if self.write:
                 db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the writer, nor it for them
                 db.execute("PRAGMA synchronous = NORMAL")
-                if version == 0 and not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-                    version = SCHEMA_VERSION
+            if empty:
+                raise SweepError(
+                    f"{self.path}: is empty. `svdlab repair {self.folder}` makes it again, from the manifests of the"
+                    " finished cells."
+                )
             if version != SCHEMA_VERSION:
                 raise SweepError(
                     f"{self.path}: has schema version {version}, this svdlab reads {SCHEMA_VERSION}. Open it with the"
@@ -121,7 +154,7 @@ class Ledger:
     def close(self) -> None:
         """Close. A writer leaves one plain file behind, if nobody is reading: it can be copied or archived."""
         if self.write:
-            with contextlib.suppress(sqlite3.OperationalError):  # a reader is there; the next writer will tidy up
+            with contextlib.suppress(SweepError):  # a reader is there; the next writer will tidy up
                 self._db.execute("PRAGMA busy_timeout = 0")
                 self._db.execute("PRAGMA journal_mode = DELETE")
         self._db.close()
@@ -293,26 +326,7 @@ class Ledger:
 
         The row is the same whether the manifest was just written or is found later (`what="adopted"`).
         """
-        seconds, image = manifest["seconds"], manifest["image"]
-        row = {
-            "key": manifest["cell"],
-            "image": image["digest"],
-            "settings": canonical_json(manifest["request"]),
-            "model": manifest["model"]["name"],
-            "fingerprint": manifest["model"]["fingerprint"],
-            "attempt": manifest["attempt"],
-            "finished": manifest["finished"],
-            "seconds": seconds.get("total"),
-            **{f"seconds_{stage}": seconds.get(stage) for stage in STAGES},
-            "seconds_spent": manifest["seconds_spent"],
-            "elapsed": manifest["elapsed"],
-            "vram_peak_mb": manifest["vram_peak_mb"],
-            "bytes": sum(file["bytes"] for file in manifest["files"].values()),
-            "device": manifest["model"].get("device"),
-            "timing": manifest["timing"],
-            "status": "done",
-            **dict.fromkeys(("error_type", "error", "traceback")),
-        }
+        row, image = row_of(manifest), manifest["image"]
         names = ", ".join(row)
         marks = ", ".join(f":{name}" for name in row)
         changes = ", ".join(f"{name} = excluded.{name}" for name in row if name != "key")

@@ -30,7 +30,13 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             "sweeps need a POSIX system (Linux, macOS, or WSL on Windows) to lock their directory."
         ) from None
     path = Path(folder) / "lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise SweepError(
+            f"{folder}: cannot be written ({error.strerror}). Allow writing there, or choose another directory;"
+            " svdlab.open_sweep reads it all the same."
+        ) from None
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,7 +50,10 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
                 f"{folder}: cannot be locked ({error.strerror}). Use a directory on a local disk."
             ) from None
         os.ftruncate(fd, 0)
-        os.write(fd, json.dumps(_me()).encode())
+        try:
+            os.write(fd, json.dumps(_me()).encode())
+        except OSError as error:
+            raise SweepError(f"{folder}: cannot be written ({error.strerror}). Make room and run again.") from None
         try:
             yield
         finally:

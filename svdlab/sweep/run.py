@@ -76,9 +76,20 @@ def prepare_in(spec: Spec, pipe: Pipeline, folder: Path) -> tuple[Prepared, dict
     if (folder / FILE).exists():
         with Ledger(folder) as ledger:
             labels, seed = ledger.labels(), ledger.drawn_seed()
-    if seed is None and (folder / "spec.json").exists():  # the ledger was made anew
-        seed = json.loads((folder / "spec.json").read_text(encoding="utf-8")).get("seed")
+    if seed is None and not spec.grid.seeded and (folder / "spec.json").exists():  # the ledger was made anew
+        seed = _kept_seed(folder)
     return prepare_sweep(spec, pipe, folder=folder, labels=labels, seed=seed), labels
+
+
+def _kept_seed(folder: Path) -> int | None:
+    path = folder / "spec.json"
+    try:
+        return json.loads(path.read_bytes()).get("seed")
+    except (OSError, ValueError, AttributeError) as error:
+        raise SweepError(
+            f"{path}: cannot be read ({error}), and the seed that was drawn for this directory is nowhere else. Put it"
+            " back, or delete it and run with the seed of the finished cells (`seed` in any manifest.json)."
+        ) from None
 
 
 def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
@@ -220,5 +231,6 @@ def _run_cells(
                     if options.on_cell is not None:
                         options.on_cell(build_row(ledger, cell.key))
             except Exception:
-                ledger.release()  # the rest of the batch, which is not running any more
+                with contextlib.suppress(SweepError):  # a disk that is full takes nothing more
+                    ledger.release()  # the rest of the batch, which is not running any more
                 raise

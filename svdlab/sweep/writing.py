@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from svdlab.errors import SweepError
-from svdlab.sweep.artifacts import read_manifest, stored_keys, sweep_up, versions
+from svdlab.sweep.artifacts import TMP, read_manifest, stored_keys, sweep_up, versions
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.lock import locked
 
 log = logging.getLogger("svdlab")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)  # never about a program's own mistakes
+_ADVICE = {
+    **dict.fromkeys(FULL, "Make room and run again"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Allow writing there and run again, or choose another directory"
+    ),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ESTALE), "The directory was moved or deleted under the run; put it back and run again"
+    ),
+}
 
 
 @contextlib.contextmanager
@@ -29,7 +43,18 @@ def writing(folder: Path) -> Iterator[Ledger]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SweepError(f"{folder}: cannot be made ({error.strerror}). Choose another directory.") from None
-    with locked(folder), Ledger(folder, write=True) as ledger:
+    with locked(folder), opened(folder) as ledger:
+        yield ledger
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[Ledger]:
+    """As `writing`, for a caller that holds the lock.
+
+    What goes wrong with the disk while the directory is held, in this library's hands or in the caller's, is a
+    SweepError.
+    """
+    with disk_in_words(folder), Ledger(folder, write=True) as ledger:
         crashed = ledger.close_crashed()
         ledger.begin(host=socket.gethostname(), pid=os.getpid(), versions=versions())
         try:
@@ -39,7 +64,42 @@ def writing(folder: Path) -> Iterator[Ledger]:
             ledger.how = type(error).__name__
             raise
         finally:
-            ledger.end()
+            _end(ledger)
+
+
+def _end(ledger: Ledger) -> None:
+    """Note the end; where the disk does not take it, the next opening notes a crash, and why is said elsewhere."""
+    try:
+        ledger.end()
+    except SweepError:
+        if sys.exc_info()[1] is None:
+            raise
+
+
+@contextlib.contextmanager
+def disk_in_words(folder: Path) -> Iterator[None]:
+    """Turn what the system says about a disk, or about files of this folder, into a SweepError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK and not _within(error.filename, folder):
+            raise
+        raise SweepError(disk_words(folder, error)) from error
+
+
+def _within(name: object, folder: Path) -> bool:
+    return isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def disk_words(what: object, error: OSError) -> str:
+    """What happened to a file or folder, and what to do about it.
+
+    Example:
+        >>> disk_words("runs/first", OSError(errno.ENOSPC, "No space left on device"))
+        'runs/first: cannot be written (No space left on device). Make room and run again; what is done stays done.'
+    """
+    advice = _ADVICE.get(error.errno or 0, "See to the disk and run again")
+    return f"{what}: cannot be written ({error.strerror or error}). {advice}; what is done stays done."
 
 
 def check_folder(folder: Path) -> None:
@@ -48,7 +108,8 @@ def check_folder(folder: Path) -> None:
         raise SweepError(f"{folder}: is a file. Give the name of a directory.")
     if not folder.is_dir() or (folder / FILE).exists() or (folder / "cells").is_dir():
         return
-    if others := sorted(path.name for path in folder.iterdir() if path.name != "lock"):
+    names = sorted(path.name for path in folder.iterdir())
+    if others := [name for name in names if name != "lock" and not name.startswith(TMP)]:
         raise SweepError(f"{folder}: holds other things ({', '.join(others[:3])}). Give a new or empty directory.")
 
 

@@ -130,7 +130,7 @@ def test_a_disk_that_fails_ends_the_run_and_the_cell_stays_to_do(go, tmp_path):
     shelf = tmp_path / "run" / "cells" / cell[:2]
     shelf.parent.mkdir(parents=True)
     shelf.write_text("in the way", encoding="utf-8")
-    with pytest.raises(SweepError, match=r"cannot be stored .*what is done stays done"):
+    with pytest.raises(SweepError, match=r"cell .* cannot be written .*what is done stays done"):
         go(steps=1, seed=0)
     assert sl.open_sweep(tmp_path / "run").status()["pending"] == 1
     shelf.unlink()

@@ -364,7 +364,7 @@ def test_another_schema_version(run):
 
 def test_a_damaged_file(run):
     (run / FILE).write_bytes(b"no database" * 1000)
-    with pytest.raises(SweepError, match=r"cannot be opened .*manifests"):
+    with pytest.raises(SweepError, match=r"is damaged .*svdlab repair .*manifests"):
         Ledger(run)
 
 
