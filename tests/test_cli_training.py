@@ -19,7 +19,7 @@ size = 32
 num_frames = 3
 
 [unet]
-channels = [64, 64]
+channels = [96, 64]
 attention = [true, false]
 embedding = 32
 

@@ -164,17 +164,18 @@ def _student(
 def _in_folder(folder: Path, half: bool, revision: str | None) -> Source:
     if revision is not None:
         raise ModelError(f"revision = {revision!r}: {folder} is a local folder, which has no revisions. Leave it out.")
-    info = _describe(folder, folder.resolve().name, None)
+    card = read_card(folder)
     names, lent = listing(folder), None
     text = f"folder {folder}"
-    if info.base:
-        lent = lender(folder, info.base)
+    if card and card.base:
+        lent = lender(folder, card.base)
         names = {name for name in names if name.startswith("unet/")} | {
             name for name in listing(lent) if not name.startswith("unet/")
         }
-        text += f", all but the UNet from {info.base} beside it"
+        text += f", all but the UNet from {card.base} beside it"
     found = plan(names, half=half)
     check_complete(found, f"{folder} with what {lent} lends" if lent else str(folder), names)
+    info = _describe(folder, folder.resolve().name, None)
     return Source(info=info, folder=folder, lent=lent, plan=found, text=text)
 
 

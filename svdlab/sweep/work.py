@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import logging
 import sys
 import time
@@ -22,6 +21,7 @@ from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.memory import clear_frames, free_memory
 from svdlab.sweep.plan import Prepared
+from svdlab.sweep.writing import FULL, disk_words
 
 if TYPE_CHECKING:
     from svdlab.clip import Clip
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from svdlab.sharing import SharedCalls
 
 log = logging.getLogger("svdlab")
+
+_MEMORY = "out of memory"  # of a failure, whatever the type of its error
 
 Metrics = Mapping[str, Mapping[str, Any]]
 
@@ -85,7 +87,7 @@ class Work:
             yield cells[0], None
         else:
             half = len(cells) // 2
-            if failure[0] == "OutOfMemoryError":
+            if failure[0] == _MEMORY:
                 self.most = half
             for part in (cells[:half], cells[half:]):
                 yield from self._run(part, attempts)
@@ -123,7 +125,7 @@ class Work:
         try:
             artifacts.store(self.folder, manifest, files)
         except OSError as error:
-            self.ledger.release([cell.key])
+            _let_go(self.ledger, [cell])
             raise _disk_error(cell, error) from error
         self.ledger.finish(manifest)
         return metrics
@@ -140,15 +142,17 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
     try:
         yield failure
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            ledger.release([cell.key for cell in cells])
+        from svdlab.decoding import is_out_of_memory
+
+        if isinstance(error, OSError) and error.errno in FULL:
+            _let_go(ledger, cells)
             raise _disk_error(cells[0], error) from error
         kind, message = type(error).__name__, str(error) or repr(error)
         if len(cells) > 1:
             log.info("a batch of %d cells failed and is tried again in halves: %s: %s", len(cells), kind, message)
         else:
             _fail(cells[0], ledger, kind, message)
-        failure.append(kind)
+        failure.append(_MEMORY if is_out_of_memory(error) else kind)
         clear_frames(error)
     if failure:
         free_memory()
@@ -156,17 +160,20 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
 
 def _fail(cell: Cell, ledger: Ledger, kind: str, message: str) -> None:
     """Mark a cell as failed by the exception that is being handled."""
-    if kind == "OutOfMemoryError":
+    if kind == "OutOfMemoryError" and "decode_chunk =" not in message:  # the decoder knows which one fits
         message += " Hint: a smaller decode_chunk, set in the sweep, needs less memory (and changes pixels a little)."
     ledger.fail(cell.key, error_type=kind, error=message, traceback=_short_paths(traceback.format_exc()))
     log.warning("cell %s failed: %s: %s", cell.key, kind, message)
 
 
+def _let_go(ledger: Ledger, cells: Sequence[Cell]) -> None:
+    """Make cells pending again; if the ledger's disk does not take it either, the next opening does."""
+    with contextlib.suppress(SweepError):
+        ledger.release([cell.key for cell in cells])
+
+
 def _disk_error(cell: Cell, error: OSError) -> SweepError:
-    return SweepError(
-        f"cell {cell.key} cannot be stored ({error.strerror or error}). Make room and run again; what is done"
-        " stays done."
-    )
+    return SweepError(disk_words(f"cell {cell.key}", error))
 
 
 def _short_paths(text: str) -> str:
