@@ -103,7 +103,7 @@ def trouble(path: Path) -> str | None:
             return None if found == "ok" else f"is damaged ({found.splitlines()[-1]})"
     except SweepError as error:
         cause = error.__cause__
-        if isinstance(cause, sqlite3.Error) and _is_damage(cause):
+        if isinstance(cause, UnicodeDecodeError) or (isinstance(cause, sqlite3.Error) and _is_damage(cause)):
             return f"is damaged ({cause})"
         raise
 
@@ -121,6 +121,10 @@ class _Cursor(sqlite3.Cursor):
             if words is None:
                 raise
             raise words from error
+        except UnicodeDecodeError as error:  # a table's own text, in the file or in SQLite's complaint about it
+            db = self.connection
+            self.close()
+            raise SweepError(damaged(db.path, "text that is not UTF-8")) from error
 
     def execute(self, *args: Any) -> Any:
         return self._try("execute", *args)

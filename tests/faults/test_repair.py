@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sqlite3
 
@@ -188,6 +189,21 @@ def test_the_command_says_what_it_did_and_ends_with_1_if_something_is_lost(run):
     assert damaged.exit_code == 1
     assert f"cell {key}: is not a whole cell" in damaged.stdout or "clip.mp4 is not of the size" in damaged.stdout
     assert "to do: 1 cells; the same sweep command goes on" in damaged.stdout
+
+
+@pytest.mark.parametrize("text", [b"CREATE TABLE cells", b"CREATE INDEX"])
+def test_text_that_is_no_text_is_damage(finished, tmp_path, text):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    content = bytearray((run / FILE).read_bytes())
+    found = [match.start() for match in re.finditer(re.escape(text), content)] or [content.index(b"CREATE TABLE")]
+    for where in found:
+        content[where + 8 : where + 24] = b"\xff" * 16
+    (run / FILE).write_bytes(content)
+    with pytest.raises(SweepError, match="is damaged"):
+        table(run)
+    assert len(restore(run).whole) == 4
+    pd.testing.assert_frame_equal(table(run), table(finished))
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
