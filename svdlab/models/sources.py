@@ -124,7 +124,7 @@ def _in_repository(repo_id: str, known: ModelInfo | None, half: bool, revision: 
         if known:
             raise
         raise ModelError(f"{error} (There is no local folder {repo_id!r} either.)") from error
-    info = known or _describe(folder, repo_id, repo_id)
+    info = known or _describe(folder, read_card(folder), name=repo_id, repo_id=repo_id)
     return Source(info=info, folder=folder, plan=found, revision=folder.name, text=f"{repo_id} at {folder.name[:12]}")
 
 
@@ -175,13 +175,13 @@ def _in_folder(folder: Path, half: bool, revision: str | None) -> Source:
         text += f", all but the UNet from {card.base} beside it"
     found = plan(names, half=half)
     check_complete(found, f"{folder} with what {lent} lends" if lent else str(folder), names)
-    info = _describe(folder, folder.resolve().name, None)
+    info = _describe(folder, card, name=folder.resolve().name, repo_id=None)
     return Source(info=info, folder=folder, lent=lent, plan=found, text=text)
 
 
-def _describe(folder: Path, name: str, repo_id: str | None) -> ModelInfo:
+def _describe(folder: Path, card: ModelInfo | None, *, name: str, repo_id: str | None) -> ModelInfo:
     """What is known of a model that the catalogue does not list: its card, or what its configs say."""
-    if card := read_card(folder):
+    if card:
         return replace(card, repo_id=repo_id)
     return ModelInfo(
         name=name,

@@ -11,9 +11,9 @@ import pandas as pd
 
 from svdlab.errors import ViewError
 from svdlab.plot.labels import escape, span
-from svdlab.plot.table import Table, check_column
+from svdlab.plot.table import Table
 from svdlab.stats import words
-from svdlab.stats.design import levels_of
+from svdlab.stats.design import check_column, levels_of
 from svdlab.stats.intervals import clustered_mean
 
 Band = Literal["ci95", "sd", "minmax"]
@@ -140,7 +140,7 @@ def units_of(table: Table, pair: Sequence[str], taken: Sequence[str | None]) -> 
         raise ViewError(f"pair = {pair!r}: must be a sequence of columns, such as ({pair!r},).")
     if tuple(pair) != PAIR:
         for name in pair:
-            check_column(table.everything, "pair", name)
+            check_column(table.everything, "pair", name, error=ViewError)
     return [name for name in pair if name in table.everything and name not in taken]
 
 

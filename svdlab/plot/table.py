@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,13 +12,12 @@ import pandas as pd
 from svdlab.errors import ViewError
 from svdlab.plot.labels import count_of, escape, span
 from svdlab.request import SETTINGS
-from svdlab.stats.design import is_number
+from svdlab.stats.design import check_column, is_number
 
 if TYPE_CHECKING:
     from svdlab.sweep import Sweep
 
 SETTING_COLUMNS = ("image", *(name for name in SETTINGS if name != "image"), "model")
-BOOKKEEPING = ("cell", "status", "video", "error", "declared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ def read_table(source: pd.DataFrame | Sweep, *, axes: Mapping[str, str | None], 
     frame = _frame(source)
     named = {argument: column for argument, column in axes.items() if column is not None}
     for argument, column in [*named.items(), *values.items()]:
-        check_column(frame, argument, column)
+        check_column(frame, argument, column, error=ViewError)
     _check_distinct(named)
     for argument, column in values.items():
         _check_numeric(frame, argument, column)
@@ -130,16 +128,6 @@ def read_table(source: pd.DataFrame | Sweep, *, axes: Mapping[str, str | None], 
     if rows.empty:
         raise ViewError(f"no finished cell has a value of {' and '.join(map(repr, named.values()))}.")
     return Table(rows=rows, everything=everything, left_out=left_out)
-
-
-def check_column(frame: pd.DataFrame, argument: str, column: Any) -> None:
-    """Refuse a column that is not there, and name those that are."""
-    if isinstance(column, str) and column in frame.columns:
-        return
-    names = [str(name) for name in frame.columns if name not in BOOKKEEPING]
-    close = difflib.get_close_matches(str(column), names, n=1, cutoff=0.6)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    raise ViewError(f"{argument} = {column!r}: no such column. {hint}There are {', '.join(names) or 'none'}.")
 
 
 def _frame(source: Any) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from svdlab.errors import StatsError
+from svdlab.errors import StatsError, SvdlabError
 from svdlab.request import SETTINGS
 from svdlab.stats.intervals import words_units
 
@@ -150,14 +150,14 @@ def metric_columns(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def check_column(frame: pd.DataFrame, argument: str, column: Any) -> None:
+def check_column(frame: pd.DataFrame, argument: str, column: Any, *, error: type[SvdlabError] = StatsError) -> None:
     """Refuse a column that is not there, and name those that are."""
     if isinstance(column, str) and column in frame.columns:
         return
     names = [str(name) for name in frame.columns if name not in BOOKKEEPING]
     close = difflib.get_close_matches(str(column), names, n=1, cutoff=0.6)
     hint = f"Did you mean {close[0]!r}? " if close else ""
-    raise StatsError(f"{argument} = {column!r}: no such column. {hint}There are {', '.join(names) or 'none'}.")
+    raise error(f"{argument} = {column!r}: no such column. {hint}There are {', '.join(names) or 'none'}.")
 
 
 def check_metric(frame: pd.DataFrame, column: Any, argument: str = "metric") -> None:

@@ -125,7 +125,7 @@ def teacher_losses(
     )[0].float()
     square = functional.mse_loss(v, target, reduction="none").mean(2, keepdim=True)
     error = square.detach().mean((1, 2, 3, 4))
-    counts = sigma**2 / (sigma**2 + objective.faint**2) if objective.faint else torch.ones_like(sigma)
+    counts = sigma**2 / (sigma**2 + objective.faint**2)
     high = (sigma > 5).float()
     return {
         "loss": (square * motion_weights(x0, sigma, objective) * rows(counts, x0)).mean(),
