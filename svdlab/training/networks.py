@@ -17,7 +17,7 @@ from svdlab.conditioning import CLIP_SIZE
 from svdlab.errors import TrainingError
 from svdlab.files import write_atomic
 from svdlab.models.cards import ModelInfo, write_card
-from svdlab.training.beginning import begin_as_mixture
+from svdlab.training.beginning import begin_with_picture
 from svdlab.training.linear import zero
 from svdlab.training.vae import LATENTS
 
@@ -128,7 +128,7 @@ def build_unet(
         for name, module in unet.named_modules():
             if name.endswith((".conv2", ".proj_out")):
                 zero(module)
-        begin_as_mixture(unet)
+        begin_with_picture(unet)
     return unet.train()
 
 

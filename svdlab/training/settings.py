@@ -20,6 +20,7 @@ class LoopSettings:
     """
 
     steps: int
+    optimizer: str = "adamw"  # or "muon": hidden matrices by Muon (see `matrices`), the rest by AdamW
     learning_rate: float = 1e-3
     warmup: int = 50  # steps in which the learning rate rises linearly
     final: float = 0.02  # share of the learning rate at which the cosine ends
@@ -41,6 +42,7 @@ class LoopSettings:
     def __post_init__(self) -> None:
         rules: tuple[tuple[str, bool, str], ...] = (
             ("steps", self.steps >= 1, "at least 1"),
+            ("optimizer", self.optimizer in ("adamw", "muon"), "'adamw' or 'muon'"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "above 0"),
             ("warmup", self.warmup >= 0, "0 or more"),
             ("final", 0 <= self.final <= 1, "from 0 to 1"),

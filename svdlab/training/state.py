@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from svdlab.errors import TrainingError
+from svdlab.training.matrices import Matrices, is_hidden_matrix
 from svdlab.training.settings import LoopSettings
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what AdamW keeps of each parameter
+MOMENTUM = "momentum_buffer"  # what Muon keeps
 
 
 class State:
@@ -49,8 +51,11 @@ class State:
         }
         if not self._named:
             raise TrainingError("modules: no parameter has requires_grad=True, so there is nothing to train.")
+        hidden = {name: p for name, p in self._named.items() if self._goes_to_muon(name, p)}
+        rates = {"learning_rate": settings.learning_rate, "weight_decay": settings.weight_decay}
+        self._matrices = Matrices(hidden, **rates) if hidden else None
         optimizer = torch.optim.AdamW(
-            self._groups(), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
+            self._groups(hidden), lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         if settings.compile:
@@ -61,15 +66,21 @@ class State:
         precision = settings.precision
         self.precision = ("bf16" if self.device.type == "cuda" else "fp32") if precision == "auto" else precision
 
-    def _groups(self) -> list[dict[str, Any]]:
-        """Parameters by the factor on their learning rate."""
+    def _goes_to_muon(self, name: str, parameter: Tensor) -> bool:
+        """Hidden matrices do if the settings say so; what has a rate of its own (`faster`) stays with AdamW."""
+        own_rate = any(part in name for part in self._settings.faster)
+        return self._settings.optimizer == "muon" and not own_rate and is_hidden_matrix(name, parameter)
+
+    def _groups(self, elsewhere: Container[str]) -> list[dict[str, Any]]:
+        """Parameters of AdamW by the factor on their learning rate."""
         by_factor: dict[float, list[nn.Parameter]] = {}
         unused = set(self._settings.faster)
         for name, parameter in self._named.items():
             hits = [part for part in self._settings.faster if part in name]
             unused -= set(hits)
             factor = max((self._settings.faster[part] for part in hits), default=1.0)
-            by_factor.setdefault(factor, []).append(parameter)
+            if name not in elsewhere:
+                by_factor.setdefault(factor, []).append(parameter)
         if unused:
             raise TrainingError(f"faster = {sorted(unused)}: no trained parameter has that in its name.")
         return [{"params": params, "factor": factor} for factor, params in by_factor.items()]
@@ -95,7 +106,10 @@ class State:
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * rate * group["factor"]
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        if self._matrices:
+            self._matrices.step(self._settings.learning_rate * rate)
+        for parameter in self._named.values():
+            parameter.grad = None
         return norm
 
     @torch.no_grad()
@@ -131,6 +145,9 @@ class State:
         for key, parameter in self._named.items():
             kept = self._optimizer.state.get(parameter, {})
             tensors |= {f"optimizer.{moment}.{key}": kept[moment] for moment in MOMENTS if moment in kept}
+        for key, view in self._views().items():
+            kept = self._matrices.optimizer.state.get(view, {}) if self._matrices else {}
+            tensors |= {f"optimizer.{MOMENTUM}.{key}": value for name, value in kept.items() if name == MOMENTUM}
         return tensors
 
     @torch.no_grad()
@@ -142,10 +159,13 @@ class State:
         """
         own = self._tensors()
         wanted = {key: value.shape for key, value in own.items()}
-        used = {key: parameter for key, parameter in self._named.items() if f"optimizer.step.{key}" in tensors}
+        adams = {key: parameter for key, parameter in self._named.items() if key not in self._views()}
+        used = {key: parameter for key, parameter in adams.items() if f"optimizer.step.{key}" in tensors}
         for key, parameter in used.items():  # a parameter that never had a gradient has no moments
             wanted |= {f"optimizer.{moment}.{key}": parameter.shape for moment in MOMENTS[:2]}
             wanted[f"optimizer.step.{key}"] = torch.Size([])
+        moved = {key: view for key, view in self._views().items() if f"optimizer.{MOMENTUM}.{key}" in tensors}
+        wanted |= {f"optimizer.{MOMENTUM}.{key}": view.shape for key, view in moved.items()}
         wrong = sorted(
             key for key in wanted.keys() | tensors.keys() if key not in tensors or wanted.get(key) != tensors[key].shape
         )
@@ -162,6 +182,13 @@ class State:
             self._optimizer.state[parameter] = {
                 name: value.to(on_device if name == "step" else self.device, copy=True) for name, value in kept.items()
             }
+        for key, view in moved.items():
+            assert self._matrices is not None
+            momentum = tensors[f"optimizer.{MOMENTUM}.{key}"].to(self.device, copy=True)
+            self._matrices.optimizer.state[view] = {MOMENTUM: momentum}
+
+    def _views(self) -> dict[str, nn.Parameter]:
+        return self._matrices.views if self._matrices else {}
 
     def _tensors(self) -> dict[str, Tensor]:
         groups = {"modules": self._bare, **{f"averages.{i}": average for i, average in enumerate(self.averages)}}

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from svdlab.errors import TrainingError
 from svdlab.models.cards import ModelInfo, weights_gb
 from svdlab.request import Defaults
-from svdlab.training.beginning import hold_constructed
 from svdlab.training.clips import Ahead
 from svdlab.training.data import Renderer, Source, scene_numbers
 from svdlab.training.loop import Result, run_loop
@@ -163,7 +162,6 @@ def _train_stage(
 ) -> tuple[Result, bool]:
     """Train the networks in place; afterwards they hold the averaged weights. And whether this process is the main."""
     modules["unet"].train().requires_grad_(True)
-    hold_constructed(modules["unet"])
     modules["image_encoder"].train().requires_grad_(recipe.train_image_encoder)
     settings = stage.loop
     state = make_state(modules, settings)

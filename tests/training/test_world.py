@@ -114,11 +114,12 @@ def test_kinds_appear_as_often_as_stated(stage: str) -> None:
 def test_settings_have_extra_mass_where_documented() -> None:
     drawn = np.array([FULL.settings_of(index) for index in range(4000)])
     buckets, rates = drawn.T
-    assert (buckets == 0).mean() == pytest.approx(0.125, abs=0.02)
-    assert (buckets == 127).mean() == pytest.approx(0.125, abs=0.02)
+    assert (buckets == 0).mean() == pytest.approx(1 / 16, abs=0.02)
+    assert (buckets == 127).mean() == pytest.approx(1 / 16, abs=0.02)
     assert set(np.unique(buckets // 32)) == set(range(8))
+    assert np.median(buckets) == pytest.approx(255 * (3 / 7) ** 0.5, abs=8)  # 1/8 + 7/8 (b / 255)^2 = 1/2
     assert (rates.min(), rates.max()) == (5, 30)
-    assert ((rates >= 7) & (rates <= 12)).mean() == pytest.approx(0.5 + 0.5 * 6 / 26, abs=0.03)
+    assert (rates <= 12).mean() == pytest.approx(0.8 + 0.2 * 8 / 26, abs=0.03)
     scene = FULL.scene(17)
     assert (scene.motion_bucket_id, scene.fps) == FULL.settings_of(17)
 
