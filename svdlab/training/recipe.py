@@ -28,8 +28,8 @@ class DecoderSettings:
 
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=1000, learning_rate=3e-4, averages=(0.995,)))
     world: str = "full"  # stage of the world whose frames it learns
-    clips: int = 2  # clips a step
-    frames: int = 4  # successive frames of each
+    frames: int = 8  # frames a step, of one clip or of several
+    lengths: tuple[int, ...] = ()  # successive frames of a clip: one of these a step; empty: 1, 2, 4, 8, ... and all
     noise: float = 0.04  # on the latents
     pca_clips: int = 64  # clips whose frames the latents are fitted to
 
@@ -86,13 +86,26 @@ class Recipe:
             ),
             (
                 "decoder",
-                1 <= self.decoder.frames <= self.num_frames and self.decoder.clips >= 1 and self.decoder.pca_clips >= 1,
-                f"with clips and pca_clips of at least 1, and frames from 1 to num_frames = {self.num_frames}",
+                self.decoder.frames >= 1
+                and self.decoder.pca_clips >= 1
+                and all(1 <= length <= self.num_frames for length in self.decoder.lengths),
+                f"with frames and pca_clips of at least 1, and lengths from 1 to num_frames = {self.num_frames}",
             ),
         )
         for name, kept, rule in rules:
             if not kept:
                 raise TrainingError(f"{name} = {getattr(self, name)!r}: must be {rule}.")
+
+
+def decoder_lengths(recipe: Recipe) -> tuple[int, ...]:
+    """Numbers of successive frames that the decoder is trained on, as a decode chunk may be of any length.
+
+    Example:
+        >>> decoder_lengths(Recipe(num_frames=25))
+        (1, 2, 4, 8, 16, 25)
+    """
+    doubled = tuple(2**k for k in range(recipe.num_frames.bit_length()) if 2**k < recipe.num_frames)
+    return recipe.decoder.lengths or (*doubled, recipe.num_frames)
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:

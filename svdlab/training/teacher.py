@@ -24,7 +24,7 @@ from svdlab.training.loop import Result, run_loop
 from svdlab.training.networks import build_image_encoder, build_unet, use_plain_attention, write_model
 from svdlab.training.objective import teacher_losses
 from svdlab.training.probe import teacher_quality
-from svdlab.training.recipe import Recipe, Stage, check_recipe
+from svdlab.training.recipe import Recipe, Stage, check_recipe, decoder_lengths
 from svdlab.training.settings import step_seed
 from svdlab.training.state import State, make_state
 from svdlab.training.vae import PATCH, Projection, build_vae, fit_pca, train_decoder
@@ -221,16 +221,21 @@ def _train_decoder(
     out: Path,
     progress: bool,
 ) -> Result:
-    settings, loop = recipe.decoder, recipe.decoder.loop
+    settings, loop, lengths = recipe.decoder, recipe.decoder.loop, decoder_lengths(recipe)
     with ExitStack() as stack:
         renderer = stack.enter_context(Renderer(worlds(settings.world), processes=recipe.processes))
 
         def make(step: int, rank: int = 0) -> Tensor:
-            """Successive frames of some clips, from a moment that is a function of the step."""
-            numbers = scene_numbers(step, rank=rank, world=64, batch=settings.clips)
+            """Successive frames of some clips; how many, and from which moment, are functions of the step.
+
+            A decoder that saw windows of one length alone fails at the ends of longer ones.
+            """
+            length = lengths[step_seed(loop.seed, step, "length") % len(lengths)]
+            clips = max(1, settings.frames // length)
+            numbers = scene_numbers(step, rank=rank, world=64, batch=settings.frames)[:clips]
             frames = renderer.batch(numbers)["frames"]
-            first = step_seed(loop.seed, step, "moment", rank) % (recipe.num_frames - settings.frames + 1)
-            cut = np.ascontiguousarray(frames[:, first : first + settings.frames])
+            first = step_seed(loop.seed, step, "moment", rank) % (recipe.num_frames - length + 1)
+            cut = np.ascontiguousarray(frames[:, first : first + length])
             return torch.from_numpy(cut).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
         rendered = stack.enter_context(Ahead(make, depth=recipe.ahead, last=loop.steps))

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from svdlab.errors import TrainingError
 from svdlab.training.beginning import CARRIERS
-from svdlab.training.recipe import Recipe, Stage, check_recipe, read_recipe
+from svdlab.training.recipe import DecoderSettings, Recipe, Stage, check_recipe, decoder_lengths, read_recipe
 from svdlab.training.settings import LoopSettings
 
 TEXT = """
@@ -21,7 +24,7 @@ max_guidance = 2
 channels = [96, 64]
 attention = [true, false]
 [decoder]
-clips = 3
+frames = 3
 loop = { steps = 12, averages = [0.9] }
 [[stages]]
 world = "easy"
@@ -80,7 +83,7 @@ def test_an_empty_file_is_the_default_recipe(tmp_path):
         ("[unet]\nattention = [true]", "one for each of channels"),
         ("[unet]\nhead_channels = 48", "a divisor"),
         ("[unet]\nids = 3", "an even number"),
-        ("[decoder]\nframes = 26", "frames from 1 to num_frames = 25"),
+        ("[decoder]\nlengths = [4, 26]", "lengths from 1 to num_frames = 25"),
         ("size = [", "cannot be read as TOML"),
     ],
 )
@@ -126,3 +129,14 @@ def test_the_recipes_of_the_bundled_model_can_be_read(name):
     assert recipe.stages[-1].world == "full"
     assert all(set(stage.loop.faster) == set(CARRIERS) for stage in recipe.stages)
     assert (recipe.size, recipe.num_frames) == (64, 25)
+
+
+@given(st.integers(2, 200))
+def test_a_decoder_learns_windows_of_every_order_of_length(num_frames):
+    lengths = decoder_lengths(Recipe(num_frames=num_frames, stages=(Stage(),)))
+    assert (lengths[0], lengths[-1]) == (1, num_frames)
+    assert all(a < b <= 2 * a for a, b in itertools.pairwise(lengths))
+
+
+def test_a_recipe_may_name_the_lengths_itself():
+    assert decoder_lengths(Recipe(decoder=DecoderSettings(lengths=(3, 25)))) == (3, 25)
