@@ -127,9 +127,12 @@ async def jwks(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Whether the model is loaded (STARTING, READY, BUSY, SETUP_FAILED). Needs no key and tells nothing else."""
-    row = Endpoint.of(request).store.row("SELECT state FROM worker WHERE slot = 0")
-    return JSONResponse({"state": row["state"] if row else "STARTING"})
+    """The worker's state (STARTING, READY, BUSY, SETUP_FAILED) and what to know of its clips. Needs no key."""
+    row = Endpoint.of(request).store.row("SELECT state, said FROM worker WHERE slot = 0")
+    loaded = row is not None and row["state"] in ("READY", "BUSY")
+    return JSONResponse(
+        {"state": row["state"] if row else "STARTING", "notice": row["said"] if row and loaded else None}
+    )
 
 
 def _add_handlers(app: FastAPI) -> None:

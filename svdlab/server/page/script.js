@@ -144,7 +144,9 @@ $("cancel").addEventListener("click", async () => {
 
 async function state() {
   try {
-    $("state").textContent = `(${(await (await fetch("/health")).json()).state.toLowerCase()})`;
+    const health = await (await fetch("/health")).json();
+    $("state").textContent = `(${health.state.toLowerCase().replace("_", " ")})`;
+    $("notice").textContent = health.notice ?? "";
   } catch {
     $("state").textContent = "(not reached)";
   }
