@@ -31,6 +31,8 @@ from svdlab.server.uploads import Uploads
 
 log = logging.getLogger("svdlab")
 
+_STATES = ("READY", "BUSY", "STARTING", "SETUP_FAILED")
+
 
 def create_app(
     settings: ServerSettings, *, generated_key: str | None = None, on_unusable: Callable[[], None] = lambda: None
@@ -128,11 +130,13 @@ async def jwks(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """The worker's state (STARTING, READY, BUSY, SETUP_FAILED) and what to know of its clips. Needs no key."""
-    row = Endpoint.of(request).store.row("SELECT state, said FROM worker WHERE slot = 0")
-    loaded = row is not None and row["state"] in ("READY", "BUSY")
-    return JSONResponse(
-        {"state": row["state"] if row else "STARTING", "notice": row["said"] if row and loaded else None}
-    )
+    endpoint = Endpoint.of(request)
+    slots = range(len(endpoint.keeper.workers))
+    rows = [row for row in endpoint.store.rows("SELECT slot, state, said FROM worker") if row["slot"] in slots]
+    # The one that can do most speaks for all.
+    state = next((state for state in _STATES if state in {row["state"] for row in rows}), "STARTING")
+    notice = next((row["said"] for row in rows if row["state"] in ("READY", "BUSY")), None)
+    return JSONResponse({"state": state, "notice": notice})
 
 
 def _add_handlers(app: FastAPI) -> None:

@@ -68,7 +68,8 @@ async def campaign(port: int, key: str, arguments: dict[str, Any], *, clients: i
         for seed in range(jobs):
             body = json.dumps({**arguments, "seed": seed}).encode()
             ids.append((await client.ask("POST", f"/queue/{APP}", body))[1]["request_id"])
-        await asyncio.gather(*(_follow(port, key, ids[k % jobs], outcome) for k in range(clients)))
+    await asyncio.gather(*(_follow(port, key, ids[k % jobs], outcome) for k in range(clients)))
+    async with Client(port, key) as client:  # a new one: the server closes those that are silent for long
         for id in ids:
             code, body = await client.ask("GET", f"/queue/{APP}/requests/{id}")
             outcome.results.append(body)
