@@ -51,6 +51,7 @@ class Worker:
         self.settings, self.slot, self.store = settings, slot, store
         self.queue = Queue(store, keep_results=settings.keep_results, max_log_lines=settings.max_log_lines)
         self._wake, self._stop = threading.Event(), threading.Event()
+        self._loading = True
 
     def listen(self) -> None:
         """Wait for lines on the standard input, in a thread of its own."""
@@ -79,6 +80,7 @@ class Worker:
                 raise
             runner = Runner(pipe, FileShelf(self.store, settings.data / "files", settings.base_url), settings)
             self._state("READY", pipe.notice)
+            self._loading = False
             while not self._stop.is_set():
                 job = self.queue.claim(self.slot)
                 if job is None:
@@ -117,6 +119,8 @@ class Worker:
         while os.read(0, 4096):
             self._wake.set()
         self.stop()
+        if self._loading:  # nothing is in hand, and loading may take minutes
+            os._exit(0)
 
 
 def main() -> None:

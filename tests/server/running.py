@@ -24,6 +24,8 @@ QUICK = {"num_frames": 2, "steps": 1}
 """Settings of a job that takes a moment."""
 LONG = {"num_frames": 25, "steps": 40}
 """Settings of a job that is still running when a test looks."""
+ENDLESS = {"num_frames": 100, "steps": 100, "schedule": "karras"}
+"""Settings of a job that outlasts every test; it must be cancelled."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ from svdlab.images import load_image
 from svdlab.pipeline import load
 from svdlab.server import connect_fal_client
 from svdlab.video import read_video
-from tests.server.running import APP, LONG, QUICK, Running
+from tests.server.running import APP, ENDLESS, LONG, QUICK, Running
 
 
 @pytest.fixture
@@ -134,6 +134,24 @@ def test_cancel_of_a_waiting_a_running_and_a_finished_request(fal: Any, data_uri
         with pytest.raises(fal_client.FalClientHTTPError) as caught:
             handle.cancel()
         assert caught.value.status_code == 400
+
+
+def test_a_request_that_is_not_started_in_time_ends_and_low_priority_waits(fal: Any, data_uri: str) -> None:
+    busy = fal.submit(APP, {"image_url": data_uri, **ENDLESS})
+    try:
+        for state in busy.iter_events(interval=0.02):
+            if isinstance(state, fal_client.InProgress):
+                break
+        low = fal.submit(APP, {"image_url": data_uri, **QUICK}, priority="low")
+        late = fal.submit(APP, {"image_url": data_uri, **QUICK}, start_timeout=1.1)
+        assert isinstance(low.status(), fal_client.Queued)
+        with pytest.raises(fal_client.FalClientHTTPError) as caught:
+            late.get()
+    finally:
+        busy.cancel()
+    assert (caught.value.status_code, caught.value.error_type) == (504, "request_timeout")
+    assert caught.value.response_headers["x-fal-request-timeout-type"] == "user"
+    assert low.get()["video"]["file_size"] > 0
 
 
 def test_the_clients_own_timeout_cancels_and_leaves_nobody_polling(fal: Any, data_uri: str, server: Running) -> None:

@@ -16,14 +16,13 @@ from svdlab.server.jobs import Ending, Queue, Submission
 from svdlab.server.keeper import Keeper
 from svdlab.server.store import Store
 from svdlab.server.uploads import PARTS, Uploads
-from tests.server.running import APP, LONG, running, until
+from tests.server.running import APP, ENDLESS, running, until
 
 
 def test_two_workers_run_two_requests_at_once_and_an_overlong_one_ends(tmp_path: Path, data_uri: str) -> None:
     with running(tmp_path, device="cpu,cpu", max_job_seconds=4) as server, server.client() as client:
         until(lambda: len(server.endpoint.store.rows("SELECT 1 FROM worker WHERE state = 'READY'")) == 2)
-        endless = {"num_frames": 100, "steps": 100, "schedule": "karras"}
-        ids = [server.submit(client, {"image_url": data_uri, **LONG, **endless}) for _ in range(2)]
+        ids = [server.submit(client, {"image_url": data_uri, **ENDLESS}) for _ in range(2)]
         until(lambda: {row["slot"] for row in server.endpoint.store.rows("SELECT slot FROM job")} == {0, 1})
         for id in ids:
             assert server.wait(client, id)["error_type"] == "generation_timeout"
