@@ -81,3 +81,7 @@ class ExtraError(SvdlabError, ImportError):
 
 class BenchError(SvdlabError):
     """A bench is asked for what it does not measure, or its two sides do not do the same work."""
+
+
+class ServerError(SvdlabError, RuntimeError):
+    """The endpoint cannot be served as asked: its folder, address, keys or model stand in the way."""
