@@ -128,6 +128,15 @@ def sweep(
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
     batch: Annotated[str, typer.Option(help="Cells that are denoised together, or 'auto' to measure.")] = "1",
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="full: frames at once; preview or none: when somebody looks. [default: the spec's, else full]"
+        ),
+    ] = None,
+    preview_weights: Annotated[
+        Path | None, typer.Option(help="Folder of an AutoencoderTiny, for previews. [default: a linear map]")
+    ] = None,
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -140,11 +149,14 @@ def sweep(
 
     together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
-        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, batch=together), highlight=False)
+        how: dict[str, Any] = {"decode": decode, "preview_weights": preview_weights, "batch": together}
+        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, **how), highlight=False)
         return
     result = run_spec(
         spec,
         out=run,
+        decode=decode,
+        preview_weights=preview_weights,
         batch=together,
         retry=retry,
         device=device,
@@ -189,6 +201,35 @@ def repair(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     repaired = repair_run(run)
     out.print(str(repaired), soft_wrap=True, markup=False, highlight=False)
     if repaired.lost:
+        raise typer.Exit(1)
+
+
+@app.command()
+def decode(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    cells: Annotated[
+        list[str] | None, typer.Argument(help="Keys of cells, or their first digits. [default: all]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Its model. [default: by the name in the directory]")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Make the frames of cells that were swept with --decode preview or none, and the metrics of the sweep.
+
+    Example: svdlab decode runs/quickstart
+    """
+    from svdlab.pipeline import load
+    from svdlab.sweep import open_sweep
+
+    opened = open_sweep(run, pipe=None if model is None else load(model, device=device, dtype=dtype))
+    before = opened.frame()["video"].notna().sum()
+    opened.decode(cells)
+    frame = opened.frame()
+    made, left = frame["video"].notna().sum() - before, ((frame["status"] == "done") & frame["video"].isna()).sum()
+    out.print(f"{opened.name}: {made} cells decoded, {left} left", markup=False, highlight=False)
+    if left and not cells:
         raise typer.Exit(1)
 
 
