@@ -228,7 +228,7 @@ def decode(
     opened.decode(cells)
     frame = opened.frame()
     made, left = frame["video"].notna().sum() - before, ((frame["status"] == "done") & frame["video"].isna()).sum()
-    out.print(f"{opened.name}: {made} cells decoded, {left} left", markup=False, highlight=False)
+    out.print(f"{opened.name}: {made} cell{'' if made == 1 else 's'} decoded, {left} left", markup=False, highlight=False)
     if left and not cells:
         raise typer.Exit(1)
 
@@ -397,6 +397,9 @@ def bench(
         str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
     ] = DEFAULT_MODEL,
     rows: Annotated[str | None, typer.Option(help="Names of rows, separated by commas. [default: all]")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="A model of full size without its weights: same arithmetic.")
+    ] = False,
     repeats: Annotated[int, typer.Option(help="Timed runs of each side.")] = 3,
     num_frames: Annotated[int | None, typer.Option(help="Length of the clips. [default: the model's]")] = None,
     width: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
@@ -409,21 +412,29 @@ def bench(
 
     Example: svdlab bench --rows unet_call,decode_frame,clip --json bench.json
     """
-    from svdlab.bench import HEADER, ROWS, Settings, run_bench
+    from svdlab.bench import COLD, HEADER, ROWS, Settings, run_bench
     from svdlab.errors import BenchError
     from svdlab.pipeline import load
 
-    chosen = ROWS if rows is None else tuple(name.strip() for name in rows.split(","))
+    every = tuple(name for name in ROWS if name not in COLD) if random_weights else ROWS
+    chosen = every if rows is None else tuple(name.strip() for name in rows.split(","))
     sizes: dict[str, Any] = {"num_frames": num_frames, "width": width, "height": height}
     settings = Settings(rows=chosen, repeats=repeats, **sizes)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise BenchError(f"--json = {str(json_file)!r}: its folder does not exist. Make it, or choose another.")
-    result = run_bench(load(model, device=device, dtype=dtype), settings)
+    if random_weights:
+        from svdlab.bench.full_size import random_pipeline
+
+        pipe = random_pipeline(model, **sizes, device=device, dtype=dtype)
+    else:
+        pipe = load(model, device=device, dtype=dtype)
+    result = run_bench(pipe, settings)
     table = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
     for texts in result.table():
         table.add_row(*map(escape, texts))
     out.print(table)
-    out.print(f"peak: a large matrix product, {result.peak_tflops:.3g} TFLOP/s; ratio: stock / svdlab", highlight=False)
+    peaks = f"a large matrix product, {result.peak_tflops:.3g} TFLOP/s, and a large copy, {result.peak_gbytes:.3g} GB/s"
+    out.print(f"peaks: {peaks}; ratio: stock / svdlab", highlight=False)
     for note in result.notes():
         out.print(note, markup=False, highlight=False)
     if json_file is not None:

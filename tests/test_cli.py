@@ -305,8 +305,8 @@ def test_a_sweep_that_is_decoded_later_by_its_own_command(folder):
     assert pd.read_csv(run / "results.csv")["video"].isna().all()
     key = pd.read_csv(run / "results.csv")["cell"][0]
     one = runner.invoke(app, ["decode", "runs/small", key[:6]])
-    assert (one.exit_code, one.output.splitlines()[-1]) == (0, "small: 1 cells decoded, 3 left")
+    assert (one.exit_code, one.stdout.splitlines()[-1]) == (0, "small: 1 cell decoded, 3 left")
     rest = runner.invoke(app, ["decode", "runs/small", "--model", "tiny-random", "--device", "cpu"])
-    assert (rest.exit_code, rest.output.splitlines()[-1]) == (0, "small: 3 cells decoded, 0 left")
+    assert (rest.exit_code, rest.stdout.splitlines()[-1]) == (0, "small: 3 cells decoded, 0 left")
     assert len(list(run.rglob("clip.mp4"))) == 4
     assert pd.read_csv(run / "results.csv")["flow_mean"].notna().all()
