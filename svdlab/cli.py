@@ -166,6 +166,7 @@ def sweep(
     frame = result.frame()
     out.print(results_table(frame, axes=list(result.axes), width=out.width))
     print_failures(frame, out)
+    _print_undecoded(frame, result.path)
     _print_path("run directory", result.path)
     if result.interrupted:
         out.print(f"interrupted; the same command goes on: svdlab sweep {spec}", markup=False, highlight=False)
@@ -186,6 +187,7 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     if len(frame):
         out.print(results_table(frame, axes=list(opened.axes), width=out.width))
     print_failures(frame, out)
+    _print_undecoded(frame, run)
 
 
 @app.command()
@@ -228,7 +230,9 @@ def decode(
     opened.decode(cells)
     frame = opened.frame()
     made, left = frame["video"].notna().sum() - before, ((frame["status"] == "done") & frame["video"].isna()).sum()
-    out.print(f"{opened.name}: {made} cell{'' if made == 1 else 's'} decoded, {left} left", markup=False, highlight=False)
+    out.print(
+        f"{opened.name}: {made} cell{'' if made == 1 else 's'} decoded, {left} left", markup=False, highlight=False
+    )
     if left and not cells:
         raise typer.Exit(1)
 
@@ -460,6 +464,13 @@ def doctor() -> None:
 def _print_path(label: str, path: Any) -> None:
     """One line that can be copied whole: never wrapped, never styled."""
     out.print(f"{label}: {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _print_undecoded(frame: Any, run: Path) -> None:
+    """How many finished cells have no frames yet, and how they get them."""
+    if count := int(((frame["status"] == "done") & frame["video"].isna()).sum()):
+        cells = "1 cell has" if count == 1 else f"{count} cells have"
+        out.print(f"{cells} no frames yet: svdlab decode {run}", soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> None:

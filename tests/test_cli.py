@@ -301,6 +301,7 @@ def test_a_sweep_that_is_decoded_later_by_its_own_command(folder):
     swept = runner.invoke(app, ["sweep", "small.toml", "--decode", "preview", "--device", "cpu"])
     assert swept.exit_code == 0, swept.output
     assert "when somebody looks" in swept.output
+    assert "4 cells have no frames yet: svdlab decode runs/small\n" in swept.output
     run = folder / "runs" / "small"
     assert pd.read_csv(run / "results.csv")["video"].isna().all()
     key = pd.read_csv(run / "results.csv")["cell"][0]
