@@ -131,6 +131,15 @@ def sweep(
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
     batch: Annotated[str, typer.Option(help="Cells that are denoised together, or 'auto' to measure.")] = "1",
+    decode: Annotated[
+        str | None,
+        typer.Option(
+            help="full: frames at once; preview or none: when somebody looks. [default: the spec's, else full]"
+        ),
+    ] = None,
+    preview_weights: Annotated[
+        Path | None, typer.Option(help="Folder of an AutoencoderTiny, for previews. [default: a linear map]")
+    ] = None,
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -143,11 +152,14 @@ def sweep(
 
     together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
-        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, batch=together), highlight=False)
+        how: dict[str, Any] = {"decode": decode, "preview_weights": preview_weights, "batch": together}
+        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, **how), highlight=False)
         return
     result = run_spec(
         spec,
         out=run,
+        decode=decode,
+        preview_weights=preview_weights,
         batch=together,
         retry=retry,
         device=device,
@@ -157,6 +169,7 @@ def sweep(
     frame = result.frame()
     out.print(results_table(frame, axes=list(result.axes), width=out.width))
     print_failures(frame, out)
+    _print_undecoded(frame, result.path)
     _print_path("run directory", result.path)
     if result.interrupted:
         out.print(f"interrupted; the same command goes on: svdlab sweep {spec}", markup=False, highlight=False)
@@ -177,6 +190,7 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     if len(frame):
         out.print(results_table(frame, axes=list(opened.axes), width=out.width))
     print_failures(frame, out)
+    _print_undecoded(frame, run)
 
 
 @app.command()
@@ -192,6 +206,37 @@ def repair(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     repaired = repair_run(run)
     out.print(str(repaired), soft_wrap=True, markup=False, highlight=False)
     if repaired.lost:
+        raise typer.Exit(1)
+
+
+@app.command()
+def decode(
+    run: Annotated[Path, typer.Argument(help="Run directory.")],
+    cells: Annotated[
+        list[str] | None, typer.Argument(help="Keys of cells, or their first digits. [default: all]")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Its model. [default: by the name in the directory]")
+    ] = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Make the frames of cells that were swept with --decode preview or none, and the metrics of the sweep.
+
+    Example: svdlab decode runs/quickstart
+    """
+    from svdlab.pipeline import load
+    from svdlab.sweep import open_sweep
+
+    opened = open_sweep(run, pipe=None if model is None else load(model, device=device, dtype=dtype))
+    before = opened.frame()["video"].notna().sum()
+    opened.decode(cells)
+    frame = opened.frame()
+    made, left = frame["video"].notna().sum() - before, ((frame["status"] == "done") & frame["video"].isna()).sum()
+    out.print(
+        f"{opened.name}: {made} cell{'' if made == 1 else 's'} decoded, {left} left", markup=False, highlight=False
+    )
+    if left and not cells:
         raise typer.Exit(1)
 
 
@@ -359,6 +404,9 @@ def bench(
         str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
     ] = DEFAULT_MODEL,
     rows: Annotated[str | None, typer.Option(help="Names of rows, separated by commas. [default: all]")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="A model of full size without its weights: same arithmetic.")
+    ] = False,
     repeats: Annotated[int, typer.Option(help="Timed runs of each side.")] = 3,
     num_frames: Annotated[int | None, typer.Option(help="Length of the clips. [default: the model's]")] = None,
     width: Annotated[int | None, typer.Option(help="px. [default: the model's]")] = None,
@@ -371,21 +419,29 @@ def bench(
 
     Example: svdlab bench --rows unet_call,decode_frame,clip --json bench.json
     """
-    from svdlab.bench import HEADER, ROWS, Settings, run_bench
+    from svdlab.bench import COLD, HEADER, ROWS, Settings, run_bench
     from svdlab.errors import BenchError
     from svdlab.pipeline import load
 
-    chosen = ROWS if rows is None else tuple(name.strip() for name in rows.split(","))
+    every = tuple(name for name in ROWS if name not in COLD) if random_weights else ROWS
+    chosen = every if rows is None else tuple(name.strip() for name in rows.split(","))
     sizes: dict[str, Any] = {"num_frames": num_frames, "width": width, "height": height}
     settings = Settings(rows=chosen, repeats=repeats, **sizes)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise BenchError(f"--json = {str(json_file)!r}: its folder does not exist. Make it, or choose another.")
-    result = run_bench(load(model, device=device, dtype=dtype), settings)
+    if random_weights:
+        from svdlab.bench.full_size import random_pipeline
+
+        pipe = random_pipeline(model, **sizes, device=device, dtype=dtype)
+    else:
+        pipe = load(model, device=device, dtype=dtype)
+    result = run_bench(pipe, settings)
     table = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
     for texts in result.table():
         table.add_row(*map(escape, texts))
     out.print(table)
-    out.print(f"peak: a large matrix product, {result.peak_tflops:.3g} TFLOP/s; ratio: stock / svdlab", highlight=False)
+    peaks = f"a large matrix product, {result.peak_tflops:.3g} TFLOP/s, and a large copy, {result.peak_gbytes:.3g} GB/s"
+    out.print(f"peaks: {peaks}; ratio: stock / svdlab", highlight=False)
     for note in result.notes():
         out.print(note, markup=False, highlight=False)
     if json_file is not None:
@@ -411,6 +467,13 @@ def doctor() -> None:
 def _print_path(label: str, path: Any) -> None:
     """One line that can be copied whole: never wrapped, never styled."""
     out.print(f"{label}: {path}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _print_undecoded(frame: Any, run: Path) -> None:
+    """How many finished cells have no frames yet, and how they get them."""
+    if count := int(((frame["status"] == "done") & frame["video"].isna()).sum()):
+        cells = "1 cell has" if count == 1 else f"{count} cells have"
+        out.print(f"{cells} no frames yet: svdlab decode {run}", soft_wrap=True, markup=False, highlight=False)
 
 
 def main() -> None:

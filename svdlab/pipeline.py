@@ -7,9 +7,9 @@ pipeline draws the noise of stochastic samplers from the global generator, so th
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from svdlab.images import image_digest, load_image, prepare
 from svdlab.models.components import Components
 from svdlab.preview import Preview, rgb_map
 from svdlab.request import Defaults, Request
+from svdlab.sample import Look, Sample
 from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, precondition, reinjection, sigmas, start
 from svdlab.sharing import Chain, SharedCalls, SharedWalk
 from svdlab.stopwatch import Stopwatch
@@ -147,12 +148,12 @@ class Pipeline:
         Raises:
             RequestError: the requests differ in something that a batch must share.
         """
-        return [decode() for decode in self.denoise(requests)]
+        return [sample() for sample in self.denoise(requests)]
 
     def denoise(
         self, requests: Sequence[Request], *, shared: SharedCalls | None = None, chains: Sequence[Chain] = ()
-    ) -> list[Callable[[], Clip]]:
-        """Condition and denoise a batch; each function decodes the clip of one request.
+    ) -> list[Sample]:
+        """Condition and denoise a batch; each sample has its latents, a preview, and decodes into a clip when called.
 
         Args:
             requests: what `batch` takes.
@@ -165,8 +166,8 @@ class Pipeline:
             RequestError: as `batch`.
 
         Example:
-            >>> for decode in pipe.denoise(requests):
-            ...     decode().save(...)
+            >>> for sample in pipe.denoise(requests):
+            ...     sample().save(...)
         """
         job = self._prepare(requests)
         if shared is not None:
@@ -183,7 +184,7 @@ class Pipeline:
         for step in self._steps(job):
             latents = step.next_x
         job.watch.lap("denoise")
-        return [partial(self._finish, job, row, latents[row]) for row in range(len(job.requests))]
+        return [self._sample(job, row, latents[row]) for row in range(len(job.requests))]
 
     def stream(self, image: Any, **settings: Any) -> Iterator[Preview]:
         """Make one clip and yield a `Preview` after each denoiser call; the last one's `decode()` is the clip.
@@ -196,8 +197,7 @@ class Pipeline:
             >>> clip = preview.decode()
         """
         job = self._prepare([as_request(image, **settings)])
-        to_rgb = rgb_map(job.conditioning[0].image_latent, job.images[0])
-        scale = self.components.vae.config["scaling_factor"]
+        look = self._look(job, 0)
         for step in self._steps(job):
             job.watch.lap("denoise")
             estimate = step.denoised[0]
@@ -206,7 +206,7 @@ class Pipeline:
                 steps=job.requests[0].steps,
                 sigma=step.sigma,
                 latents=estimate.float().cpu(),
-                frames=to_rgb(estimate / scale),
+                frames=look(estimate),
                 decode=partial(self._finish, job, 0, estimate),
             )
             job.watch.restart()  # what the caller did meanwhile is not the model's time
@@ -343,25 +343,50 @@ class Pipeline:
 
         return checked
 
+    def _look(self, job: _Job, row: int) -> Look:
+        """The linear map of latents to colours; it is fitted when it is first used."""
+        fitted = lru_cache(maxsize=1)(lambda: rgb_map(job.conditioning[row].image_latent, job.images[row]))
+        scale = self.components.vae.config["scaling_factor"]
+        return lambda latents: fitted()(latents / scale)
+
+    def _sample(self, job: _Job, row: int, latents: Tensor) -> Sample:
+        """One row of a job that was denoised."""
+        seconds, spent = self._costs(job, row)
+        return Sample(
+            latents=latents.float().cpu(),
+            request=job.requests[row],
+            image=job.images[row],
+            seconds=seconds,
+            seconds_spent=spent,
+            vram_peak_mb=job.watch.vram_peak_mb(),
+            look=self._look(job, row),
+            decode=partial(self._finish, job, row, latents),
+        )
+
+    def _costs(self, job: _Job, row: int) -> tuple[dict[str, float], float]:
+        """Seconds of each stage before decoding as if the row were alone, and those that were spent on it."""
+        made = sum(job.walk.spent) if job.walk else 0.0
+        # Without a walk, each row's share of all of it.
+        rest = (job.watch.laps.get("denoise", 0.0) - made) / len(job.requests)
+        cost, spent = (job.walk.cost[row], job.walk.spent[row]) if job.walk else (0.0, 0.0)
+        seconds = {"condition": job.condition_cost[row], "denoise": rest + cost}
+        return seconds, job.condition_spent[row] + rest + spent
+
     def _finish(self, job: _Job, row: int, latents: Tensor) -> Clip:
         """Decode one row of a job and put the clip together."""
-        request, count = job.requests[row], len(job.requests)
+        request = job.requests[row]
+        seconds, spent = self._costs(job, row)
         job.watch.restart()
         frames = self.decode(latents, decode_chunk=request.decode_chunk)
         decode = job.watch.split()
-        made = sum(job.walk.spent) if job.walk else 0.0
-        rest = (job.watch.laps.get("denoise", 0.0) - made) / count  # without a walk, each row's share of all of it
-        denoise, denoise_spent = (rest + job.walk.cost[row], rest + job.walk.spent[row]) if job.walk else (rest, rest)
-        cost, spent = job.condition_cost[row], job.condition_spent[row]
-        seconds = {"condition": cost, "denoise": denoise, "decode": decode, "total": cost + denoise + decode}
         return Clip(
             frames=frames,
             fps=request.fps,
             latents=latents.float().cpu(),
             request=request,
             image=job.images[row],
-            seconds=seconds,
-            seconds_spent=spent + denoise_spent + decode,
+            seconds={**seconds, "decode": decode, "total": sum(seconds.values()) + decode},
+            seconds_spent=spent + decode,
             vram_peak_mb=job.watch.vram_peak_mb(),
             model=self.describe(),
         )

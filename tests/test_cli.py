@@ -294,3 +294,20 @@ def test_help_is_quick_and_import_is_light():
         check = f"{code}; import sys; print([m for m in {heavy!r} if m in sys.modules])"
         out = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout
         assert out.strip() == "[]", code
+
+
+def test_a_sweep_that_is_decoded_later_by_its_own_command(folder):
+    runner = CliRunner()
+    swept = runner.invoke(app, ["sweep", "small.toml", "--decode", "preview", "--device", "cpu"])
+    assert swept.exit_code == 0, swept.output
+    assert "when somebody looks" in swept.output
+    assert "4 cells have no frames yet: svdlab decode runs/small\n" in swept.output
+    run = folder / "runs" / "small"
+    assert pd.read_csv(run / "results.csv")["video"].isna().all()
+    key = pd.read_csv(run / "results.csv")["cell"][0]
+    one = runner.invoke(app, ["decode", "runs/small", key[:6]])
+    assert (one.exit_code, one.stdout.splitlines()[-1]) == (0, "small: 1 cell decoded, 3 left")
+    rest = runner.invoke(app, ["decode", "runs/small", "--model", "tiny-random", "--device", "cpu"])
+    assert (rest.exit_code, rest.stdout.splitlines()[-1]) == (0, "small: 3 cells decoded, 0 left")
+    assert len(list(run.rglob("clip.mp4"))) == 4
+    assert pd.read_csv(run / "results.csv")["flow_mean"].notna().all()

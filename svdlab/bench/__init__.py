@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from svdlab.bench.rows import HEADER, ROWS, Bench, Row, Settings, run_bench
+from svdlab.bench.rows import COLD, HEADER, ROWS, Bench, Row, Settings, run_bench
 from svdlab.bench.timing import Timing, in_turns
 
-__all__ = ["HEADER", "ROWS", "Bench", "Row", "Settings", "Timing", "in_turns", "run_bench"]
+__all__ = ["COLD", "HEADER", "ROWS", "Bench", "Row", "Settings", "Timing", "in_turns", "run_bench"]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svdlab.models.loading import quietly
 from svdlab.sampling import NoiseStreams, SVDLCMScheduler
 
 if TYPE_CHECKING:
@@ -53,6 +54,27 @@ class Stock:
         )
         built.set_progress_bar_config(disable=True)
         return built
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._parts.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it computes in."""
+        return self._parts.dtype
+
+    def save(self, folder: Path) -> None:
+        """Write the model as a diffusers folder, which `from_pretrained` and `svdlab.load` open."""
+        from diffusers.schedulers.scheduling_euler_discrete import EulerDiscreteScheduler
+
+        mine, self.pipeline.scheduler = self.pipeline.scheduler, EulerDiscreteScheduler()
+        try:
+            with quietly():
+                self.pipeline.save_pretrained(folder)
+        finally:
+            self.pipeline.scheduler = mine
 
     def run(self, request: Request, *, output_type: str = "np") -> Any:
         """The frames of a request, float `[frames, height, width, 3]` in [0, 1], or with "latent" its latents."""

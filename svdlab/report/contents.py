@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svdlab.errors import ImageError, SvdlabError
+from svdlab.errors import ImageError, SvdlabError, SweepError
 from svdlab.images import load_image
 from svdlab.report.figures import Figure, draw_figures
 from svdlab.report.place import KIND
 from svdlab.report.repeat import spec_text
-from svdlab.sweep.artifacts import VIDEO, cell_path, image_path, versions
+from svdlab.sweep.artifacts import image_path, versions
 from svdlab.sweep.frame import COSTS, write_csv, write_parquet
 from svdlab.sweep.ledger import Ledger
 from svdlab.widgets.feed import Progress, cell_code, pack_table
@@ -76,6 +76,10 @@ class Contents:
 
 def collect(sweep: Sweep, folder: Path, *, videos: bool, plots: bool) -> Contents:
     """Copy and draw everything into `folder`, and say what is there."""
+    try:
+        sweep.decode(progress=False)
+    except SweepError as error:  # the cells without frames are named in the report
+        log.warning("cells are left out: %s", error)
     frame = sweep.frame()
     with Ledger(sweep.path) as ledger:
         declaration = ledger.declaration()
@@ -134,9 +138,9 @@ def _copy_clips(sweep: Sweep, frame: pd.DataFrame, folder: Path, *, videos: bool
         (folder / "clips").mkdir()
     shown, broken = [], {}
     for cell in frame.loc[frame["status"] == "done", "cell"]:
-        path = sweep.path / cell_path(cell) / VIDEO
         try:
-            thumb, data = thumbnail(middle_frame(path)), path.read_bytes()
+            data = _mp4(sweep, cell)
+            thumb = thumbnail(middle_frame(data))
         except (SvdlabError, OSError) as error:
             broken[cell] = _short(error, sweep.path)
             continue
@@ -145,6 +149,14 @@ def _copy_clips(sweep: Sweep, frame: pd.DataFrame, folder: Path, *, videos: bool
             (folder / "clips" / f"{cell}.mp4").write_bytes(data)
         shown.append(cell)
     return shown, broken
+
+
+def _mp4(sweep: Sweep, cell: str) -> bytes:
+    """The clip of a finished cell, if it has one by now."""
+    with Ledger(sweep.path) as ledger:
+        if not ledger.is_decoded(cell):
+            raise SweepError("it is not decoded yet, and could not be for this report.")
+    return sweep.mp4(cell)
 
 
 def _copy_pictures(sweep: Sweep, images: Any, folder: Path) -> tuple[dict[str, tuple[str, str]], dict[str, str]]:

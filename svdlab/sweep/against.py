@@ -19,6 +19,7 @@ from svdlab.errors import MetricError, SvdlabError, SweepError
 from svdlab.interrupt import StopRequest
 from svdlab.sweep.artifacts import LATENTS, load_clip, read_manifest, update_manifest
 from svdlab.sweep.backfill import needing_encoder
+from svdlab.sweep.decode import check_frames
 from svdlab.sweep.frame import export
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.measure import DECODED, VIDEO, measure
@@ -95,7 +96,7 @@ def against(
 
     Raises:
         SweepError: cells have no partner or several, values against another reference are there, a pipeline has other
-            weights than its sweep, or another process is writing.
+            weights than its sweep, there is none and cells are not decoded yet, or another process is writing.
         MetricError: a metric is unknown, compares with nothing, or needs an encoder and there is no `pipe`.
         WeightsError: LPIPS is wanted and its weights cannot be had.
 
@@ -108,6 +109,13 @@ def against(
     sides = _sides(few, many, pipe, reference_pipe)
     pairing = pair(few, many, where=where, same=same, missing=missing)
     _require(names)
+    for side, opened, cells in zip(
+        sides,
+        (few, many),
+        (list(pairing.partners), [record["cell"] for record in pairing.partners.values()]),
+        strict=True,
+    ):
+        check_frames(opened, cells, pipe=side.pipe)
     if pairing.lonely:
         log.warning("%d cells are left without values: %s", len(pairing.lonely), pairing.why)
     with writing(few.path) as ledger:

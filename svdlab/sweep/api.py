@@ -14,7 +14,7 @@ from svdlab.sweep.handle import Sweep
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.plan import Plan, make_plan
 from svdlab.sweep.run import Options, prepare_in, run
-from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
+from svdlab.sweep.spec import Spec, change_decode, make_spec, read_spec, stored_spec
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
@@ -30,6 +30,8 @@ def sweep(
     name: str | None = None,
     metrics: Iterable[str] | str | None = None,
     timing: str = "shared",
+    decode: str = "full",
+    preview_weights: Target | None = None,
     batch: Batch = 1,
     retry: str | None = None,
     progress: bool = True,
@@ -60,6 +62,11 @@ def sweep(
         metrics: names; None or ``"default"`` for all that need no special setup, ``[]`` for none.
         timing: ``"shared"`` makes once what cells have in common (conditioning, denoiser calls) and changes no bit;
             ``"isolated"`` lets each cell pay for all it needs, for clean runtimes.
+        decode: ``"full"`` makes the frames of each cell at once; ``"preview"`` and ``"none"`` keep latents, and make
+            frames, and with them metrics, when somebody looks: `Sweep.clip`, a viewer, a report. Cells and frames are
+            the same.
+        preview_weights: folder of an `AutoencoderTiny` of diffusers, for the previews of ``decode="preview"``; without
+            it they are a linear map of the latents.
         batch: how many cells of equal noise levels are denoised together: faster where one clip does not fill the
             device, and equal within rounding (1e-5) to 1, the default, which is exact. ``"auto"`` measures and
             chooses.
@@ -91,6 +98,8 @@ def sweep(
         fixed=fixed,
         metrics=metrics,
         timing=timing,
+        decode=decode,
+        preview_weights=preview_weights,
     )
     options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     return _run(spec, _load(pipe), folder, options)
@@ -111,6 +120,8 @@ def run_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    decode: str | None = None,
+    preview_weights: Target | None = None,
     batch: Batch = 1,
     retry: str | None = None,
     progress: bool = True,
@@ -125,6 +136,7 @@ def run_spec(
         out: the run directory; by default ``runs/<name>`` in the working directory, or the directory given as `spec`.
         pipe: used instead of loading the spec's model.
         device, dtype: how to load the model, see `svdlab.load`.
+        decode, preview_weights: in place of the spec's, see `sweep`; None leaves what it says.
         batch, retry, progress, on_plan, on_cell, stop: see `sweep`.
 
     Raises:
@@ -136,6 +148,7 @@ def run_spec(
     """
     options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     spec, folder = _spec_and_folder(spec, out)
+    spec = change_decode(spec, decode, preview_weights)
     return _run(spec, _pipe_of(spec, pipe, device, dtype), folder, options)
 
 
@@ -146,6 +159,8 @@ def plan_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    decode: str | None = None,
+    preview_weights: Target | None = None,
     batch: Batch = 1,
     retry: str | None = None,
 ) -> Plan:
@@ -159,6 +174,7 @@ def plan_spec(
     """
     options = Options(retry=retry, batch=batch)
     spec, folder = _spec_and_folder(spec, out)
+    spec = change_decode(spec, decode, preview_weights)
     check_batch_size(batch, timing=spec.timing)
     pipe = _pipe_of(spec, pipe, device, dtype)
     prepared, _ = prepare_in(spec, pipe, folder)
@@ -173,8 +189,12 @@ def plan_text(spec: Spec | Target, **options: Any) -> str:
     return plan_spec(spec, **options).text()
 
 
-def open_sweep(path: Target) -> Sweep:
+def open_sweep(path: Target, *, pipe: Pipeline | None = None) -> Sweep:
     """Open a run directory for reading, also while another process writes it.
+
+    Args:
+        pipe: the model of the sweep, for cells that are not decoded yet; without it, it is loaded when it is needed, by
+            its name and from this machine alone.
 
     Raises:
         SweepError: it is not the directory of a sweep, or of another schema version.
@@ -183,12 +203,12 @@ def open_sweep(path: Target) -> Sweep:
         >>> open_sweep("runs/first").status()
         {'pending': 12, 'running': 1, 'done': 35, 'failed': 0, 'skipped': 0}
     """
-    return Sweep(path)
+    return Sweep(path, pipe=pipe)
 
 
 def _run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Sweep:
     outcome = run(spec, pipe, folder, options)
-    return Sweep(folder, plan=outcome.plan, interrupted=outcome.interrupted)
+    return Sweep(folder, plan=outcome.plan, interrupted=outcome.interrupted, pipe=pipe)
 
 
 def _spec_and_folder(spec: Spec | Target, out: Target | None) -> tuple[Spec, Path]:

@@ -1,7 +1,9 @@
 """Artifacts: the folder of a finished cell, ``cells/<first two digits>/<key>/``, written whole or not at all.
 
 It holds ``clip.mp4``, ``latents.safetensors`` (float32, exact; absent if a clip has none), ``thumb.jpg`` and
-``manifest.json``, from which the cell's row in the ledger can be made again.
+``manifest.json``, from which the cell's row in the ledger can be made again. A cell that is not decoded yet holds
+latents and manifest, and where it was asked for ``preview.jpg``; the other files are added when its frames are made
+(`svdlab.sweep.decode`). What is in place is never replaced but the manifest.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,10 +28,14 @@ from svdlab.sweep.lock import now
 from svdlab.sweep.provenance import machine, noise_streams, versions
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from svdlab.pipeline import Pipeline
+    from svdlab.sample import Sample
 
 MANIFEST_VERSION = 1
 VIDEO, LATENTS, THUMB, MANIFEST = "clip.mp4", "latents.safetensors", "thumb.jpg", "manifest.json"
+PREVIEW = "preview.jpg"  # frames of rough colours side by side, see `svdlab.sweep.strip`
 TMP = ".tmp-"  # beginning of every name that is not in place yet
 
 
@@ -48,21 +55,31 @@ def encode(clip: Clip) -> dict[str, bytes]:
     Raises:
         VideoError: the frames cannot be held by an mp4.
     """
+    files = encode_frames(clip)
+    return files if clip.latents is None else files | {LATENTS: encode_latents(clip.latents)}
+
+
+def encode_frames(clip: Clip) -> dict[str, bytes]:
+    """The files of a cell that stand for its frames: the mp4 and a thumbnail."""
     from svdlab.video import contact_sheet, to_jpeg
 
-    files = {VIDEO: clip.to_mp4()}
-    if clip.latents is not None:
-        import safetensors.torch
+    return {
+        VIDEO: clip.to_mp4(),
+        THUMB: to_jpeg(contact_sheet(clip.frames, count=5, max_width=640, labels=False)),
+    }
 
-        files[LATENTS] = safetensors.torch.save({"latents": clip.latents.float().contiguous()})
-    files[THUMB] = to_jpeg(contact_sheet(clip.frames, count=5, max_width=640, labels=False))
-    return files
+
+def encode_latents(latents: Tensor) -> bytes:
+    """Latents as a safetensors file, float32."""
+    import safetensors.torch
+
+    return safetensors.torch.save({"latents": latents.float().contiguous()})
 
 
 def make_manifest(
     *,
     key: str,
-    clip: Clip,
+    clip: Clip | Sample,
     files: Mapping[str, bytes],
     metrics: Mapping[str, Mapping[str, Any]],
     image: Mapping[str, str],
@@ -75,8 +92,11 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it.
 
-    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch` and `backfills` are missing in
-    manifests of svdlab 0.1.0.
+    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch`, `backfills` and `decoded` are missing
+    in manifests of svdlab 0.1.0. Of a cell that is not decoded yet, `seconds` has neither `decode` nor `total`.
+
+    Args:
+        clip: the clip, or the sample of a cell that is not decoded yet.
     """
     assert clip.request is not None
     settings = clip.request.settings()
@@ -100,7 +120,7 @@ def make_manifest(
         "finished": finished,
         "versions": versions(),
         "machine": machine(model.get("device")),
-        "files": {name: {"bytes": len(data), "sha256": sha256_bytes(data)} for name, data in files.items()},
+        "files": _listed(files),
     }
 
 
@@ -136,6 +156,29 @@ def update_manifest(folder: Path, key: str, metrics: Mapping[str, Mapping[str, A
     added = {"finished": now(), "metrics": list(metrics), "versions": versions()}
     manifest["backfills"] = [*manifest.get("backfills", ()), added]
     write_atomic(folder / cell_path(key) / MANIFEST, _json_bytes(manifest))
+
+
+def add_files(folder: Path, manifest: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Put more files into the folder of a finished cell, and then their names into its manifest, which is returned.
+
+    If this is cut short, files that no manifest names are left, and the next call writes them anew.
+
+    Args:
+        manifest: what the cell's manifest is to say, but for these files.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
+    place = folder / cell_path(manifest["cell"])
+    for name, data in files.items():
+        write_atomic(place / name, data)
+    result = {**manifest, "files": {**manifest["files"], **_listed(files)}}
+    write_atomic(place / MANIFEST, _json_bytes(result))
+    return result
+
+
+def _listed(files: Mapping[str, bytes]) -> dict[str, dict[str, Any]]:
+    return {name: {"bytes": len(data), "sha256": sha256_bytes(data)} for name, data in files.items()}
 
 
 def _json_bytes(manifest: Mapping[str, Any]) -> bytes:
@@ -193,7 +236,8 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
     """A stored cell as a clip. Its frames are those of the mp4 (lossy); with `pipe`, of the latents, decoded (exact).
 
     Raises:
-        SweepError: the cell's folder is not whole, or `pipe` has other weights than the cell.
+        SweepError: the cell's folder is not whole, `pipe` has other weights than the cell, or there is no `pipe` and
+            the cell is not decoded yet.
     """
     from svdlab.images import load_image, prepare
 
@@ -204,6 +248,11 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         import safetensors.torch
 
         latents = safetensors.torch.load_file(place / LATENTS)["latents"]
+    if pipe is None and VIDEO not in manifest["files"]:
+        raise SweepError(
+            f"{key}: is not decoded yet, so it has no frames to read. Sweep.decode() makes and keeps them, also"
+            f" `svdlab decode {folder}`; with pipe= they are decoded from its latents."
+        )
     if pipe is None:
         from svdlab.video import read_video
 
@@ -212,7 +261,12 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         why = "it has no latents" if latents is None else f"it belongs to other weights than {pipe.name!r}"
         raise SweepError(f"{key}: cannot be decoded, {why}. Leave `pipe` out to take the frames of its mp4.")
     else:
+        began = time.perf_counter()
         frames = pipe.decode(latents, decode_chunk=request.decode_chunk)
+        decode = time.perf_counter() - began
+    seconds, spent = manifest["seconds"], manifest["seconds_spent"]
+    if VIDEO not in manifest["files"]:  # decoded now for the first time
+        seconds, spent = {**seconds, "decode": decode, "total": sum(seconds.values()) + decode}, spent + decode
     assert request.width is not None
     assert request.height is not None
     return Clip(
@@ -221,8 +275,8 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         latents=latents,
         request=request,
         image=_array(prepare(load_image(request.image), width=request.width, height=request.height)),
-        seconds=manifest["seconds"],
-        seconds_spent=manifest["seconds_spent"],
+        seconds=seconds,
+        seconds_spent=spent,
         vram_peak_mb=manifest["vram_peak_mb"],
         model=manifest["model"],
     )
@@ -253,7 +307,11 @@ def relative(path: str, folder: Path) -> str:
         return path
 
 
-def estimate_bytes(settings: Mapping[str, Any]) -> float:
-    """What a cell takes on disk before one has been stored: exact latents, and an mp4 at about 2 bits a pixel."""
+def estimate_bytes(settings: Mapping[str, Any], *, frames: bool = True) -> float:
+    """What a cell takes on disk before one has been stored: exact latents, and an mp4 at about 2 bits a pixel.
+
+    Args:
+        frames: whether it is decoded at once; without, there is no mp4.
+    """
     pixels = math.prod(settings[name] for name in ("num_frames", "width", "height"))
-    return pixels / 64 * 4 * 4 + pixels / 4 + 20_000
+    return pixels / 64 * 4 * 4 + (pixels / 4 if frames else 0) + 20_000

@@ -28,7 +28,8 @@ def backfill(folder: Path, names: Iterable[str], *, pipe: Pipeline | None = None
 
     With `pipe`, the frames of cells that it made are decoded from their latents, which is exact; metrics that were
     computed from an mp4 before are then computed again. Other cells, and all without `pipe`, are measured on the frames
-    of their mp4, which is lossy; the column `source` of the metric table says which it was.
+    of their mp4, which is lossy; the column `source` of the metric table says which it was. Cells without frames
+    (`decode="preview"`, `"none"`) are measured on their latents too, and stay without; without `pipe` they are left.
 
     Returns:
         How many cells got a metric.
@@ -95,7 +96,7 @@ def fill(
     stop: Callable[[], bool],
 ) -> int:
     """Compute the metrics in `todo` (cell -> names) and put them into manifests and ledger. Returns how many cells."""
-    count, left = 0, 0
+    count, left, blind, undecoded = 0, 0, 0, ledger.undecoded()
     for key in counted(todo, show=progress and bool(todo), title="metrics"):
         if stop():
             break
@@ -105,6 +106,9 @@ def fill(
                 needy = needing_encoder(names)
                 left += bool(needy)
                 names = [name for name in names if name not in needy]
+                if key in undecoded:
+                    blind += bool(names)
+                    continue
             if not names:
                 continue
             clip = load_clip(folder, key, pipe=own)
@@ -117,6 +121,12 @@ def fill(
         count += 1
     if left:
         log.warning("%d cells belong to other weights and lack metrics that need their image encoder", left)
+    if blind:
+        log.warning(
+            "%d cells are not decoded yet, so they have no frames to measure: pass pipe=, or decode them first"
+            " (Sweep.decode)",
+            blind,
+        )
     return count
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, count_calls, count_pixels, quiet_request
 from svdlab.sweep.measure import MEMORY, measure
+from svdlab.sweep.strip import make_files
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
@@ -51,13 +52,16 @@ class Rates:
         )
 
 
-def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rates | None:
-    """Rates from finished cells: pairs of settings and ledger row; None if there are none.
+def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], *, decode: str = "full") -> Rates | None:
+    """Rates from finished cells: pairs of settings and ledger row; None if there are none that were made like `decode`.
 
     A call is judged by what denoising costs alone. The rest is what cells really took (`elapsed`: with metrics and
     files) less what was spent on calls: of `seconds_spent`, what is beyond conditioning and decoding.
     """
-    done = [(settings, row) for settings, row in done if row["seconds"]]
+    lazy = decode != "full"
+    done = [
+        (settings, row) for settings, row in done if row["seconds_denoise"] and lazy == (row["seconds_decode"] is None)
+    ]
     if not done:
         return None
     pixels = sum(count_pixels(settings) for settings, _ in done)
@@ -70,11 +74,13 @@ def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rat
 
 
 def _spent_on_calls(row: Mapping[str, Any]) -> float:
-    beside = row["seconds"] - row["seconds_denoise"]
+    beside = (row["seconds_condition"] or 0.0) + (row["seconds_decode"] or 0.0)
     return max(0.0, row["seconds_spent"] - beside)
 
 
-def calibrate(cell: Cell, image: Any, metrics: tuple[str, ...], pipe: Pipeline) -> Rates | None:
+def calibrate(
+    cell: Cell, image: Any, metrics: tuple[str, ...], pipe: Pipeline, *, decode: str = "full"
+) -> Rates | None:
     """Rates from a trial of one step in the settings of `cell`, made twice: the first run only warms up.
 
     A large clip is tried with two of its frames. Nothing is stored, and the pipeline forgets the trial. If it fails,
@@ -85,9 +91,9 @@ def calibrate(cell: Cell, image: Any, metrics: tuple[str, ...], pipe: Pipeline) 
         frames = min(FEW, settings["num_frames"])
         settings |= {"num_frames": frames, "decode_chunk": min(settings["decode_chunk"], frames)}
     try:
-        _trial(settings, image, metrics, pipe)
+        _trial(settings, image, metrics, pipe, decode)
         pipe.clear_cache()
-        elapsed, denoise = _trial(settings, image, metrics, pipe)
+        elapsed, denoise = _trial(settings, image, metrics, pipe, decode)
     except Exception as error:
         log.debug("the trial before the plan failed: %s", error)
         return None
@@ -98,10 +104,16 @@ def calibrate(cell: Cell, image: Any, metrics: tuple[str, ...], pipe: Pipeline) 
     return Rates(call=call, rest=(elapsed - denoise) / pixels, bytes=None, source="a trial of one step")
 
 
-def _trial(settings: Mapping[str, Any], image: Any, metrics: tuple[str, ...], pipe: Pipeline) -> tuple[float, float]:
+def _trial(
+    settings: Mapping[str, Any], image: Any, metrics: tuple[str, ...], pipe: Pipeline, decode: str
+) -> tuple[float, float]:
     """Seconds of a clip with its metrics and files, and those of denoising among them."""
     began = time.perf_counter()
-    clip = pipe(quiet_request(image, settings))
+    [sample] = pipe.denoise([quiet_request(image, settings)])
+    if decode != "full":
+        make_files(sample, preview=decode == "preview")
+        return time.perf_counter() - began, sample.seconds["denoise"]
+    clip = sample()
     measure(clip, metrics, pipe=pipe, source=MEMORY)
     artifacts.encode(dataclasses.replace(clip, model={}))
     return time.perf_counter() - began, clip.seconds["denoise"]

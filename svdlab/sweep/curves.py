@@ -10,6 +10,7 @@ import numpy as np
 
 from svdlab.errors import MetricError, SweepError
 from svdlab.sweep.artifacts import LATENTS, load_clip, read_manifest
+from svdlab.sweep.decode import check_frames
 from svdlab.sweep.measure import DECODED, VIDEO
 from svdlab.sweep.progress import counted
 
@@ -38,7 +39,7 @@ def per_frame(
 
     Raises:
         MetricError: a name is unknown or has no curve, or a metric cannot be computed.
-        SweepError: `pipe` has other weights than the sweep.
+        SweepError: `pipe` has other weights than the sweep, or there is none and cells are not decoded yet.
         WeightsError: LPIPS is asked for and its weights cannot be had.
 
     Example:
@@ -57,6 +58,7 @@ def per_frame(
             " model, or leave `pipe` out to take the frames of the mp4s."
         )
     frame = sweep.frame()
+    check_frames(sweep, frame.loc[frame["status"] == "done", "cell"], pipe=pipe)
     parts = []
     for cell in counted(list(frame.loc[frame["status"] == "done", "cell"]), show=progress, title="frames"):
         try:

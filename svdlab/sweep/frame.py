@@ -87,7 +87,7 @@ def _row(
     names: Sequence[str],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    done = cell["status"] == "done"
+    made = cell["status"] == "done" and cell["seconds_decode"] is not None
     return {
         "cell": cell["key"],
         "image": labels[cell["image"]],
@@ -95,7 +95,7 @@ def _row(
         "status": "pending" if cell["status"] == "running" else cell["status"],
         **{name: measured[name]["value"] if name in measured else None for name in metrics},
         **{name: cell[name] for name in COSTS},
-        "video": f"{cell_path(cell['key'])}/{VIDEO}" if done else None,
+        "video": f"{cell_path(cell['key'])}/{VIDEO}" if made else None,
         "error": _error(cell, measured),
     }
 

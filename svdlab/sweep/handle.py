@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from svdlab.errors import SweepError
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import backfill
+from svdlab.sweep.decode import decode_cells, look, model_of
 from svdlab.sweep.frame import build_frame, metric_versions, write_csv, write_parquet
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.plan import Plan
@@ -40,10 +41,18 @@ class Sweep:
         >>> sweep.frame().groupby("steps")["flow_mean"].mean()
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, plan: Plan | None = None, interrupted: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        plan: Plan | None = None,
+        interrupted: bool = False,
+        pipe: Pipeline | None = None,
+    ) -> None:
         self.path = Path(path)
         self.plan = plan
         self.interrupted = interrupted
+        self._pipe = pipe  # decodes what is not decoded yet
         with self._ledger():  # a directory that is no sweep is refused now and not at the first question
             pass
 
@@ -123,18 +132,82 @@ class Sweep:
     def clip(self, cell: str, *, pipe: Pipeline | None = None) -> Clip:
         """A finished cell as a clip: the frames of its mp4, its exact latents, request, picture and timings.
 
+        A cell that is not decoded yet is decoded now, and its mp4 is kept (`decode`); its frames are then exact.
+
         Args:
             cell: its key, from the column `cell`.
             pipe: decodes the latents, which gives the frames exactly as they were generated.
 
         Raises:
-            SweepError: there is no such cell, it is not done, or its folder is damaged.
+            SweepError: there is no such cell, it is not done, its folder is damaged, or the model that would decode it
+                is not at hand.
 
         Example:
             >>> sweep.clip(df.loc[0, "cell"]).save("first.mp4")
         """
+        if self._is_decoded(cell):
+            return artifacts.load_clip(self.path, cell, pipe=pipe)
+        return look(self.path, cell, pipe=pipe or self._model())
+
+    def mp4(self, cell: str) -> bytes:
+        """The mp4 of a finished cell, as it is on the disk; a cell that is not decoded yet is decoded now, see `clip`.
+
+        Raises:
+            SweepError: as for `clip`; or the file cannot be read.
+        """
+        if not self._is_decoded(cell):
+            clip = look(self.path, cell, pipe=self._model())
+            if not self._is_decoded(cell):  # nothing could be kept
+                return clip.to_mp4()
+        try:
+            return (self.path / artifacts.cell_path(cell) / artifacts.VIDEO).read_bytes()
+        except OSError as error:
+            raise SweepError(
+                f"{artifacts.cell_path(cell)}/{artifacts.VIDEO}: cannot be read ({error.strerror})."
+                f" `svdlab repair {self.path}` says what is damaged."
+            ) from None
+
+    def decode(
+        self, cells: Iterable[str] | None = None, *, pipe: Pipeline | None = None, progress: bool = True
+    ) -> Sweep:
+        """Make and keep the frames of finished cells that have none yet (`decode="preview"`, `"none"`).
+
+        Frames, mp4 and metrics are those of decoding at once; the metrics of the spec are computed with them. Returns
+        the sweep itself.
+
+        Args:
+            cells: keys, or their first digits; None for all.
+            pipe: the model of the sweep; by default the one that ran it, else it is loaded by its name, from this
+                machine alone.
+            progress: show a progress bar.
+
+        Raises:
+            SweepError: there is no such cell, it is not done, the model is not at hand, or another process is writing.
+
+        Example:
+            >>> sweep.decode(df.nlargest(3, "seconds_denoise")["cell"]).frame()
+        """
+        from svdlab.sweep.explain import find_cell
+
+        with self._ledger() as ledger:
+            wanted = None if cells is None else [find_cell(ledger, cell) for cell in cells]
+            left = ledger.undecoded()
+        for cell in wanted or ():
+            self._check_done(cell)
+        if left if wanted is None else left & set(wanted):
+            decode_cells(self.path, wanted, pipe=pipe or self._model(), progress=progress)
+        return self
+
+    def _is_decoded(self, cell: str) -> bool:
         self._check_done(cell)
-        return artifacts.load_clip(self.path, cell, pipe=pipe)
+        with self._ledger() as ledger:
+            return ledger.is_decoded(cell)
+
+    def _model(self) -> Pipeline:
+        """The pipeline that this sweep was run or opened with, else the sweep's model from this machine."""
+        if self._pipe is None:
+            self._pipe = model_of(self.path)
+        return self._pipe
 
     def manifest(self, cell: str) -> dict[str, Any]:
         """Everything recorded about a finished cell: request, picture, model, metrics, timings, versions, checksums.

@@ -219,6 +219,16 @@ class Ledger:
         """Key of every cell -> its status."""
         return dict(self._db.execute("SELECT key, status FROM cell").fetchall())
 
+    def is_decoded(self, key: str) -> bool:
+        """Whether a finished cell has its frames; see `undecoded`."""
+        query = "SELECT 1 FROM cell WHERE key = ? AND status = 'done' AND seconds_decode IS NOT NULL"
+        return self._db.execute(query, (key,)).fetchone() is not None
+
+    def undecoded(self) -> set[str]:
+        """Keys of the finished cells whose frames are not made yet: those that have spent no time on decoding."""
+        rows = self._db.execute("SELECT key FROM cell WHERE status = 'done' AND seconds_decode IS NULL")
+        return {row[0] for row in rows}
+
     def counts(self) -> dict[str, int]:
         """Status -> number of cells of the current declaration."""
         rows = self._db.execute("SELECT status, count(*) FROM cell WHERE position IS NOT NULL GROUP BY status")
@@ -227,8 +237,8 @@ class Ledger:
     def timings(self, fingerprint: str, device: str) -> list[sqlite3.Row]:
         """Settings, times and bytes of the cells that this model finished on this device."""
         return self._db.execute(
-            "SELECT settings, seconds, seconds_denoise, seconds_spent, elapsed, bytes FROM cell"
-            " WHERE status = 'done' AND fingerprint = ? AND device = ?",
+            "SELECT settings, seconds, seconds_condition, seconds_denoise, seconds_decode, seconds_spent, elapsed,"
+            " bytes FROM cell WHERE status = 'done' AND fingerprint = ? AND device = ?",
             (fingerprint, device),
         ).fetchall()
 

@@ -128,6 +128,8 @@ class Plan:
         calls: denoiser calls that the cells to do need, counted as if every cell ran alone; guided steps count twice.
         calls_made: those that will be made: what cells have in common is made once.
         backfill: finished cells that lack one of the metrics; it is computed from their latents.
+        decode: when frames are made, see `svdlab.sweep.spec.Spec`.
+        to_decode: finished cells without frames, which get them now.
         seconds: estimated; None if there was nothing to judge by.
         judged_by: what the estimate rests on, in words.
         bytes: estimated size of what will be stored.
@@ -156,6 +158,8 @@ class Plan:
     free: int
     timing: str = "shared"
     batch: Batch = 1
+    decode: str = "full"
+    to_decode: int = 0
     judged_by: str = ""
     notes: tuple[str, ...] = ()
 
@@ -171,7 +175,12 @@ class Plan:
             rows.append(("", f"{self.others} more of earlier declarations stay in the directory"))
         if self.backfill:
             rows.append(("", f"{self.backfill} finished cells get metrics that they lack"))
+        if self.to_decode:
+            rows.append(("", f"{self.to_decode} finished cells are decoded"))
         rows.append(("denoiser calls", self._calls()))
+        if self.decode != "full":
+            kept = "latents and a preview are" if self.decode == "preview" else "latents are"
+            rows.append(("frames", f"when somebody looks, and the metrics with them; until then {kept} kept"))
         if self.batch != 1:
             size = "chosen by measurement" if self.batch == "auto" else f"up to {self.batch}"
             rows.append(("batch", f"cells of equal noise levels together: {size}"))
@@ -265,7 +274,8 @@ def make_plan(
     if rates and rates.bytes:
         disk = rates.bytes * sum(count_pixels(cell.settings) for cell in todo)
     else:
-        disk = sum(estimate_bytes(cell.settings) for cell in todo)
+        frames = prepared.spec.decode == "full"
+        disk = sum(estimate_bytes(cell.settings, frames=frames) for cell in todo)
     return Plan(
         name=prepared.spec.name,
         model=model["name"],
@@ -284,6 +294,8 @@ def make_plan(
         calls_made=sum(made),
         timing=prepared.spec.timing,
         batch=batch,
+        decode=prepared.spec.decode,
+        to_decode=len(to_decode(prepared, ledger)) if ledger else 0,
         backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
         seconds=rates.seconds(todo, made) if rates else None,
         judged_by=rates.source if rates else "",
@@ -310,14 +322,25 @@ def is_todo(status: str | None, retry: str | None) -> bool:
     return status in (None, "pending", "running") or (status == "failed" and retry == "failed")
 
 
+def to_decode(prepared: Prepared, ledger: Ledger) -> list[str]:
+    """Finished cells of the declaration whose frames an earlier run left for later, and which this one makes."""
+    if prepared.spec.decode != "full":
+        return []
+    undecoded = ledger.undecoded()
+    return [cell.key for cell in prepared.cells if cell.key in undecoded]
+
+
 def lacking(prepared: Prepared, ledger: Ledger, *, retry: str | None) -> dict[str, list[str]]:
-    """Finished cells of the declaration -> metrics of the spec that they have no entry for (on retry: no good one)."""
+    """Finished cells of the declaration -> metrics of the spec that they have no entry for (on retry: no good one).
+
+    Cells without frames are not among them: their metrics come with the frames.
+    """
     have = ledger.measured(broken=retry != "failed")
-    states = ledger.states()
+    states, undecoded = ledger.states(), ledger.undecoded()
     lacks = {
         cell.key: [name for name in prepared.metrics if name not in have.get(cell.key, ())]
         for cell in prepared.cells
-        if states.get(cell.key) == "done"
+        if states.get(cell.key) == "done" and cell.key not in undecoded
     }
     return {key: names for key, names in lacks.items() if names}
 
@@ -334,11 +357,12 @@ def check_disk(plan: Plan) -> None:
 def rates_for(todo: list[Cell], prepared: Prepared, ledger: Ledger | None, pipe: Pipeline | None) -> Rates | None:
     """What cells take: judged by those that this model finished on this device, else by a trial with `pipe`."""
     rows = ledger.timings(prepared.model["fingerprint"], prepared.model["device"]) if ledger else []
-    rates = rates_of((json.loads(row["settings"]), dict(row)) for row in rows)
+    decode = prepared.spec.decode
+    rates = rates_of(((json.loads(row["settings"]), dict(row)) for row in rows), decode=decode)
     if rates is None and todo and pipe is not None:
         first = todo[0]
         image = next(picture.image for picture in prepared.pictures if picture.digest == first.image)
-        rates = calibrate(first, image, prepared.metrics, pipe)
+        rates = calibrate(first, image, prepared.metrics, pipe, decode=decode)
     return rates
 
 

@@ -26,6 +26,7 @@ from svdlab.sweep.progress import counted
 from svdlab.sweep.writing import opened
 
 _DECIDING = ("num_frames", "min_guidance", "max_guidance")  # what a model fills in may depend on these
+_DECODED = ("seconds", "seconds_decode", "seconds_spent", "elapsed", "bytes")  # changed when a cell is decoded
 _METRIC = ("value", "version", "source", "error")
 ASIDE = "damaged"  # folder of a run directory for what repair took out; nothing is deleted
 
@@ -177,8 +178,10 @@ def _agrees(ledger: Ledger, manifest: Mapping[str, Any], labels: Mapping[str, st
     if row is None or row["status"] != "done":
         return True
     metrics = manifest["metrics"]
+    # Killed between manifest and ledger, while it was decoded: the ledger is behind, and the next writer sees to it.
+    behind = _DECODED if row["seconds_decode"] is None else ()
     return (
-        all(row[name] == value for name, value in row_of(manifest).items())
+        all(row[name] == value for name, value in row_of(manifest).items() if name not in behind)
         and manifest["image"]["digest"] in labels
         and all(
             row["name"] in metrics and all(row[part] == metrics[row["name"]].get(part) for part in _METRIC)

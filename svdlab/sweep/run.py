@@ -19,10 +19,11 @@ from svdlab.sharing import SharedCalls
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import fill
 from svdlab.sweep.batches import Batch, check_batch_size, choose_batch, order_batches
+from svdlab.sweep.decode import decode_all
 from svdlab.sweep.frame import build_row, export
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.ledger import FILE, Ledger
-from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep
+from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep, to_decode
 from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
 from svdlab.sweep.work import Work
@@ -30,6 +31,7 @@ from svdlab.sweep.writing import check_folder, recover, writing
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
+    from svdlab.sample import Look
 
 log = logging.getLogger("svdlab")
 
@@ -103,6 +105,7 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
     """
     check_batch_size(options.batch, timing=spec.timing)
     check_folder(folder)
+    look = _preview_of(spec, pipe)
     if (folder / "cells").is_dir() and not (folder / FILE).exists():
         with writing(folder):  # the ledger was moved away: it is made again from the manifests
             pass
@@ -118,8 +121,9 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         _declare(prepared, folder, ledger)
         try:
             with StopRequest("cell" if options.batch == 1 else "batch") as stop:
+                _make_frames(prepared, pipe, folder, ledger, stop, options)
                 _fill_lacking(prepared, pipe, folder, ledger, stop, options)
-                _run_cells(prepared, pipe, folder, ledger, stop, options)
+                _run_cells(prepared, pipe, folder, ledger, stop, options, look)
         except KeyboardInterrupt:
             recover(folder, ledger, crashed=True)
             log.warning("%s", _left(ledger, folder))
@@ -169,6 +173,8 @@ def _declare(prepared: Prepared, folder: Path, ledger: Ledger) -> None:
         "seed": prepared.seed,
         "metrics": list(prepared.metrics),
         "timing": spec.timing,
+        "decode": spec.decode,
+        **_kept_weights(spec, folder),
         "engine": spec.engine,
         "described": dict(prepared.model),
     }
@@ -186,6 +192,13 @@ def _declare(prepared: Prepared, folder: Path, ledger: Ledger) -> None:
     )
 
 
+def _kept_weights(spec: Spec, folder: Path) -> dict[str, str]:
+    """Where the weights of previews are, as seen from the run directory."""
+    if spec.preview_weights is None:
+        return {}
+    return {"preview_weights": artifacts.relative(str(spec.preview_weights), folder.absolute())}
+
+
 def _keep_picture(picture: Any, folder: Path) -> dict[str, Any]:
     """Copy a picture into the run directory, once, so that the directory stands on its own."""
     path = folder / artifacts.image_path(picture.digest)
@@ -200,6 +213,31 @@ def _keep_picture(picture: Any, folder: Path) -> dict[str, Any]:
     return {"label": picture.label, "digest": picture.digest, "file": image_path, "source": source}
 
 
+def _preview_of(spec: Spec, pipe: Pipeline) -> Look | None:
+    """The small decoder of the spec; None where there is none."""
+    if spec.preview_weights is None:
+        return None
+    from svdlab.preview import load_tiny
+
+    channels = pipe.components.vae.config["latent_channels"]
+    return load_tiny(spec.preview_weights, channels=channels, device=pipe.device, dtype=pipe.components.dtype)
+
+
+def _make_frames(
+    prepared: Prepared, pipe: Pipeline, folder: Path, ledger: Ledger, stop: StopRequest, options: Options
+) -> None:
+    """Of finished cells that an earlier run did not decode, if this one is to."""
+    decode_all(
+        folder,
+        ledger,
+        to_decode(prepared, ledger),
+        pipe=pipe,
+        names=prepared.metrics,
+        progress=options.progress,
+        stop=lambda: _asked(stop, options),
+    )
+
+
 def _fill_lacking(
     prepared: Prepared, pipe: Pipeline, folder: Path, ledger: Ledger, stop: StopRequest, options: Options
 ) -> None:
@@ -209,7 +247,13 @@ def _fill_lacking(
 
 
 def _run_cells(
-    prepared: Prepared, pipe: Pipeline, folder: Path, ledger: Ledger, stop: StopRequest, options: Options
+    prepared: Prepared,
+    pipe: Pipeline,
+    folder: Path,
+    ledger: Ledger,
+    stop: StopRequest,
+    options: Options,
+    look: Look | None,
 ) -> None:
     states = ledger.states()
     todo = [cell for cell in prepared.cells if is_todo(states[cell.key], options.retry)]
@@ -217,7 +261,16 @@ def _run_cells(
     isolated = prepared.spec.timing == "isolated"
     shared = None if isolated else SharedCalls(cell.chain for cell in todo)
     size = (1 if isolated else choose_batch(todo, images, pipe)) if options.batch == "auto" else options.batch
-    work = Work(prepared=prepared, pipe=pipe, folder=folder, ledger=ledger, images=images, shared=shared, most=size)
+    work = Work(
+        prepared=prepared,
+        pipe=pipe,
+        folder=folder,
+        ledger=ledger,
+        images=images,
+        shared=shared,
+        most=size,
+        look=look,
+    )
     bar = Bar(total=len(todo), metrics=prepared.metrics, show=options.progress, title=prepared.spec.name)
     with contextlib.closing(bar):
         for batch in order_batches(todo, size):

@@ -6,6 +6,7 @@ A file looks like this; paths are relative to its folder::
     model = "tiny"
     images = ["pictures/*.png", "rocket.jpg"]
     metrics = "default"                  # or a list of names; [] for none
+    decode = "full"                      # or "preview" or "none": frames when somebody looks
 
     [grid]
     motion_bucket_id = "32..224:64"      # both ends included; or a list, or one value
@@ -19,6 +20,7 @@ A file looks like this; paths are relative to its folder::
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import os
@@ -38,7 +40,10 @@ from svdlab.sweep.pictures import find_images
 Timing = Literal["shared", "isolated"]
 TIMINGS: tuple[str, ...] = get_args(Timing)
 ENGINES = ("local",)
-_KEYS = ("name", "model", "images", "metrics", "timing", "grid", "fixed", "engine")
+Decode = Literal["full", "preview", "none"]
+DECODES: tuple[str, ...] = get_args(Decode)
+_KEYS = ("name", "model", "images", "metrics", "timing", "decode", "preview_weights", "grid", "fixed", "engine")
+_PARTS = ("model", "images", "metrics", "timing", "decode", "preview_weights")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -53,6 +58,8 @@ class Spec:
         grid: the axes and the fixed settings.
         metrics: names of metrics; None for the default table, empty for none.
         timing: ``"shared"`` makes once what cells have in common, ``"isolated"`` lets each cell pay for all it needs.
+        decode: when frames are made: ``"full"`` at once, ``"preview"`` and ``"none"`` when somebody looks.
+        preview_weights: folder of an `AutoencoderTiny` for previews; None for the linear map.
         engine: who computes the cells; ``"local"`` is this process.
         file: the TOML file, or None.
     """
@@ -63,6 +70,8 @@ class Spec:
     grid: Grid
     metrics: tuple[str, ...] | None = None
     timing: Timing = "shared"
+    decode: Decode = "full"
+    preview_weights: Path | None = None
     engine: str = "local"
     file: Path | None = field(default=None, compare=False)
 
@@ -76,6 +85,8 @@ def make_spec(
     fixed: Mapping[str, Any] | None = None,
     metrics: Any = None,
     timing: Any = "shared",
+    decode: Any = "full",
+    preview_weights: Any = None,
     engine: Any = "local",
     base: str | os.PathLike[str] = ".",
     file: Path | None = None,
@@ -85,7 +96,7 @@ def make_spec(
 
     Args:
         metrics: a list of names, ``"default"`` or None for the default table, ``[]`` for none.
-        base: the folder that relative pictures start from.
+        base: the folder that relative pictures, and `preview_weights`, start from.
         where: (table, key) -> the beginning of an error's text; the table is "" at the top of a file.
 
     Raises:
@@ -99,6 +110,7 @@ def make_spec(
         raise SpecError(f"{at('', 'model')}model = {model!r}: must be a model's name, a folder or a repository.")
     if timing not in TIMINGS:
         raise SpecError(f"{at('', 'timing')}timing = {timing!r}: must be one of {_listed(TIMINGS)}.")
+    check_decode(decode, preview_weights, where=at)
     if engine not in ENGINES:
         raise SpecError(
             f"{at('engine', 'kind')}kind = {engine!r}: must be 'local' (this process); other engines are not there yet."
@@ -110,8 +122,57 @@ def make_spec(
         grid=make_grid(grid, fixed or {}, where=lambda key: at("grid" if key in grid else "fixed", key)),
         metrics=_metrics(metrics, at("", "metrics")),
         timing=timing,
+        decode=decode,
+        preview_weights=None if preview_weights is None else Path(base).absolute() / preview_weights,
         engine=engine,
         file=file,
+    )
+
+
+def check_decode(
+    decode: Any, preview_weights: Any, *, where: Callable[[str, str], str] = lambda table, key: ""
+) -> None:
+    """Raise SpecError unless `decode` is one of `DECODES`, and `preview_weights` a path that goes with it, or None.
+
+    Example:
+        >>> check_decode("preview", "taesd")
+    """
+    if decode not in DECODES:
+        raise SpecError(
+            f"{where('', 'decode')}decode = {decode!r}: must be one of {_listed(DECODES)}: frames at once,"
+            " a preview and frames when somebody looks, or just frames when somebody looks."
+        )
+    if preview_weights is None:
+        return
+    at = where("", "preview_weights")
+    if not isinstance(preview_weights, str | os.PathLike) or not str(preview_weights):
+        raise SpecError(f"{at}preview_weights = {preview_weights!r}: must be the folder of an AutoencoderTiny.")
+    if decode != "preview":
+        raise SpecError(
+            f"{at}preview_weights = {str(preview_weights)!r}: is for decode = 'preview', here it is {decode!r}."
+            " Leave one of the two out."
+        )
+
+
+def change_decode(spec: Spec, decode: str | None, preview_weights: str | os.PathLike[str] | None) -> Spec:
+    """The spec with another `decode`; None leaves what it says. Weights of previews go if there are none any more.
+
+    Raises:
+        SpecError: as `check_decode`.
+
+    Example:
+        >>> change_decode(spec, "none", None).decode
+        'none'
+    """
+    if decode is None and preview_weights is None:
+        return spec
+    chosen: Any = spec.decode if decode is None else decode
+    weights = preview_weights
+    if weights is None and chosen == "preview":
+        weights = spec.preview_weights
+    check_decode(chosen, weights)
+    return dataclasses.replace(
+        spec, decode=chosen, preview_weights=None if weights is None else Path(weights).absolute()
     )
 
 
@@ -162,7 +223,7 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
         if not isinstance(data[key], str | list):
             raise SpecError(f"{where('', key)}{key} = {data[key]!r}: must be a path or pattern, or a list of them.")
     engine = data.get("engine", {}).get("kind", "local")
-    parts = {key: data[key] for key in ("model", "images", "metrics", "timing") if key in data}
+    parts = {key: data[key] for key in _PARTS if key in data}
     name = data.get("name", path.stem)
     grid, fixed = data.get("grid", {}), data.get("fixed", {})
     return make_spec(
@@ -181,11 +242,12 @@ def stored_spec(folder: str | os.PathLike[str]) -> Spec:
         data = json.loads(path.read_text(encoding="utf-8"))
         images = [Path(folder) / image["file"] for image in data["images"]]
         parts = {key: data[key] for key in ("name", "model", "grid", "fixed", "metrics", "timing", "engine")}
+        parts |= {key: data[key] for key in ("decode", "preview_weights") if key in data}  # older ones lack them
     except FileNotFoundError:
         raise SpecError(f"{path}: there is no such file; {folder} is not the directory of a sweep.") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SpecError(f"{path}: cannot be read as a stored spec ({error}). Run the sweep's own spec again.") from None
-    return make_spec(images=images, where=lambda table, key: f"{path}: ", **parts)
+    return make_spec(images=images, base=folder, where=lambda table, key: f"{path}: ", **parts)
 
 
 def _check_keys(

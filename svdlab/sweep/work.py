@@ -8,7 +8,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.memory import clear_frames, free_memory
 from svdlab.sweep.plan import Prepared
+from svdlab.sweep.strip import make_files
 from svdlab.sweep.writing import FULL, disk_words
 
 if TYPE_CHECKING:
     from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
+    from svdlab.sample import Look, Sample
     from svdlab.sharing import SharedCalls
 
 log = logging.getLogger("svdlab")
@@ -43,6 +45,7 @@ class Work:
         images: digest -> picture.
         shared: denoiser calls of all cells that are to do; None: every cell makes its own.
         most: cells in a batch; becomes less when memory runs out.
+        look: makes the frames of previews; None for the linear map.
     """
 
     prepared: Prepared
@@ -52,6 +55,7 @@ class Work:
     images: Mapping[str, Any]
     shared: SharedCalls | None
     most: int
+    look: Look | None = None
 
     def run(self, cells: Sequence[Cell]) -> Iterator[tuple[Cell, Metrics | None]]:
         """Compute, measure and store cells that can be one batch; each comes out with its metrics, None if it failed.
@@ -73,15 +77,15 @@ class Work:
                 yield from self._run(cells[first : first + self.most], attempts)
             return
         began = time.perf_counter()
-        decoders: list[Callable[[], Clip]] = []
+        samples: list[Sample] = []
         with _freeing(cells, self.ledger) as failure:
-            decoders = self._denoise(cells)
+            samples = self._denoise(cells)
         elapsed = (time.perf_counter() - began) / len(cells)
         if not failure:
             for cell in cells:
                 yield (
                     cell,
-                    self._finish(cell, decoders.pop(0), elapsed=elapsed, attempt=attempts[cell.key], of=len(cells)),
+                    self._finish(cell, samples.pop(0), elapsed=elapsed, attempt=attempts[cell.key], of=len(cells)),
                 )
         elif len(cells) == 1:
             yield cells[0], None
@@ -92,21 +96,17 @@ class Work:
             for part in (cells[:half], cells[half:]):
                 yield from self._run(part, attempts)
 
-    def _denoise(self, cells: Sequence[Cell]) -> list[Callable[[], Clip]]:
+    def _denoise(self, cells: Sequence[Cell]) -> list[Sample]:
         requests = [quiet_request(self.images[cell.image], cell.settings) for cell in cells]
         if self.shared is None:
             return self.pipe.denoise(requests)
         return self.pipe.denoise(requests, shared=self.shared, chains=[cell.chain for cell in cells])
 
-    def _finish(
-        self, cell: Cell, decode: Callable[[], Clip], *, elapsed: float, attempt: int, of: int
-    ) -> Metrics | None:
+    def _finish(self, cell: Cell, sample: Sample, *, elapsed: float, attempt: int, of: int) -> Metrics | None:
         """Decode, measure and store one cell; its metrics, or None if it failed."""
         began = time.perf_counter()
         with _freeing([cell], self.ledger) as failure:
-            clip = dataclasses.replace(decode(), model=self.prepared.model)  # goes into the mp4: without absolute paths
-            metrics = measure(clip, self.prepared.metrics, pipe=self.pipe, source=MEMORY)
-            files = artifacts.encode(clip)
+            clip, metrics, files = self._make(sample)
         if failure:
             return None
         manifest = artifacts.make_manifest(
@@ -129,6 +129,13 @@ class Work:
             raise _disk_error(cell, error) from error
         self.ledger.finish(manifest)
         return metrics
+
+    def _make(self, sample: Sample) -> tuple[Clip | Sample, Metrics, dict[str, bytes]]:
+        """The clip with its metrics and files; or, to be decoded when somebody looks, the sample with its files."""
+        if self.prepared.spec.decode == "full":
+            clip = dataclasses.replace(sample(), model=self.prepared.model)  # goes into the mp4: no absolute paths
+            return clip, measure(clip, self.prepared.metrics, pipe=self.pipe, source=MEMORY), artifacts.encode(clip)
+        return sample, {}, make_files(sample, preview=self.prepared.spec.decode == "preview", look=self.look)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from svdlab.errors import SweepError
-from svdlab.sweep.artifacts import TMP, read_manifest, stored_keys, sweep_up, versions
+from svdlab.sweep.artifacts import TMP, VIDEO, cell_path, read_manifest, stored_keys, sweep_up, versions
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.lock import locked
 
@@ -123,6 +123,8 @@ def recover(folder: Path, ledger: Ledger, *, crashed: bool) -> None:
         log.info("%s: removed %d leftovers of a process that was killed", folder, count)
     states, stored = ledger.states(), set(stored_keys(folder))
     with ledger.transaction():
+        for key in sorted(ledger.undecoded() & stored):
+            _catch_up(folder, ledger, key)
         for key in sorted(stored):
             if states.get(key) != "done":
                 _adopt(folder, ledger, key)
@@ -131,6 +133,15 @@ def recover(folder: Path, ledger: Ledger, *, crashed: bool) -> None:
         ledger.release()
     if lost:
         log.warning("%s: the folders of %d finished cells are gone; these cells are to do again", folder, len(lost))
+
+
+def _catch_up(folder: Path, ledger: Ledger, key: str) -> None:
+    """Enter a cell as decoded if its manifest says so: a process was killed between writing the one and the other."""
+    if (folder / cell_path(key) / VIDEO).exists():  # may also be left from before the manifest was written
+        with contextlib.suppress(SweepError):  # not whole: as with any damaged cell, repair says so
+            manifest = read_manifest(folder, key)
+            if VIDEO in manifest["files"]:
+                ledger.finish(manifest, what="decoded")
 
 
 def _adopt(folder: Path, ledger: Ledger, key: str) -> None:

@@ -22,12 +22,12 @@ from svdlab.errors import SvdlabError, ViewError
 from svdlab.files import write_atomic
 from svdlab.lettering import font_for, line_height, wrap, write
 from svdlab.montage import montage_picture, write_montage
-from svdlab.sweep.artifacts import VIDEO, cell_path
+from svdlab.sweep.artifacts import PREVIEW, VIDEO, cell_path
 from svdlab.sweep.frame import write_csv
 from svdlab.video import read_video, to_png
 from svdlab.widgets.arrange import MISSING, Arrangement, Header, Tile, arrange, show_value
 from svdlab.widgets.feed import metric_facts
-from svdlab.widgets.thumbs import middle_frame
+from svdlab.widgets.thumbs import middle_frame, preview_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,8 +93,8 @@ def save_mp4(sweep: Sweep, view: View, path: str | os.PathLike[str], *, overwrit
     first = next((tile.cell for row in arrangement.tiles for tile in row if tile.status == "done"), None)
     if first is None:
         raise ViewError("there is no finished clip among what is shown, so there is nothing to play. Change the view.")
-    fps = read_video(_video(sweep, first), max_frames=1).fps
-    tiles, options = _drawn(frame, arrangement, view, lambda cell: read_video(_video(sweep, cell)).frames, clips=True)
+    fps = read_video(sweep.mp4(first), max_frames=1).fps
+    tiles, options = _drawn(frame, arrangement, view, lambda cell: read_video(sweep.mp4(cell)).frames, clips=True)
     about = {"comment": f"svdlab view of {sweep.name}: {view!r}", "title": _title(sweep, view)}
     return write_montage(path, tiles, fps=fps, metadata=about, title=_title(sweep, view), **options)
 
@@ -115,8 +115,11 @@ def save_csv(sweep: Sweep, view: View, path: str | os.PathLike[str], *, overwrit
     return path
 
 
-def picture(sweep: Sweep, view: View) -> Image.Image:
+def picture(sweep: Sweep, view: View, *, decode: bool = True) -> Image.Image:
     """What is seen as one PIL picture; see `save_png`.
+
+    Args:
+        decode: make the frames of cells that are not decoded yet; without, their previews are shown.
 
     Raises:
         ViewError: nothing is seen.
@@ -125,7 +128,12 @@ def picture(sweep: Sweep, view: View) -> Image.Image:
     frame = sweep.frame()
 
     def still(cell: str) -> np.ndarray:
-        return middle_frame(_video(sweep, cell))[None]
+        place = sweep.path / cell_path(cell)
+        if decode or (place / VIDEO).exists():
+            return middle_frame(sweep.mp4(cell))[None]
+        if not (place / PREVIEW).exists():
+            raise ViewError("not decoded yet")
+        return preview_frame(place / PREVIEW)[None]
 
     tiles, options = _drawn(frame, _seen(frame, view), view, still, clips=view.show != "heat")
     stills = [[tile[0] if isinstance(tile, np.ndarray) else tile for tile in row] for row in tiles]
@@ -178,10 +186,6 @@ def _seen(frame: pd.DataFrame, view: View) -> Arrangement:
     if count > MOST_TILES:
         raise ViewError(f"the view shows {count} tiles; at most {MOST_TILES} are written at once. Lock an axis.")
     return arrangement
-
-
-def _video(sweep: Sweep, cell: str) -> Path:
-    return sweep.path / cell_path(cell) / VIDEO
 
 
 def _title(sweep: Sweep, view: View) -> str:

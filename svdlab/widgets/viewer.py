@@ -13,7 +13,6 @@ import anywidget
 import traitlets
 
 from svdlab.errors import SvdlabError, ViewError
-from svdlab.sweep.artifacts import VIDEO, cell_path
 from svdlab.widgets import export, feed
 from svdlab.widgets.arrange import Arrangement, arrange
 from svdlab.widgets.bundle import css, esm
@@ -250,8 +249,8 @@ class SweepViewer(StaticDisplay, anywidget.AnyWidget):
         return export.save_csv(self.sweep, self._current, self._path(path, ".csv"), overwrite=overwrite)
 
     def static_picture(self) -> Image:
-        """What is seen, as one picture."""
-        return export.picture(self.sweep, self._current)
+        """What is seen, as one picture; cells that are not decoded yet show their preview."""
+        return export.picture(self.sweep, self._current, decode=False)
 
     def _path(self, path: str | os.PathLike[str] | None, suffix: str) -> Path:
         return export.free_path(self.sweep.path.name or "sweep", suffix) if path is None else Path(path)
@@ -291,10 +290,7 @@ class SweepViewer(StaticDisplay, anywidget.AnyWidget):
         if rows.empty:  # nothing but cells of this sweep is read from the disk
             raise ViewError(f"cell = {cell!r}: is no cell of this sweep.")
         if what == "video":
-            try:
-                return (self.sweep.path / cell_path(cell) / VIDEO).read_bytes()
-            except OSError as error:
-                raise ViewError(f"{cell_path(cell)}/{VIDEO}: cannot be read ({error.strerror}).") from None
+            return self.sweep.mp4(cell)
         return self._thumbs.get(cell)
 
     def _send_export(self, message: Mapping[str, Any]) -> None:

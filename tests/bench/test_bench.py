@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import re
+import resource
+import sys
 
 import pytest
 import torch
 
 import svdlab as sl
 from svdlab import cli
-from svdlab.bench import ROWS, Row, Settings, Timing, in_turns, run_bench
+from svdlab.bench import COLD, HEADER, ROWS, Row, Settings, Timing, in_turns, run_bench
+from svdlab.bench.cold import cold_starts, run_process
+from svdlab.bench.limits import count_gigabytes
+from svdlab.bench.work import Work, metric_names
 from svdlab.errors import BenchError
 from svdlab.request import Request
 from svdlab.sharing import call_chain, calls_to_make
+from svdlab.video import read_video
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # inside diffusers
 TINY = {"num_frames": 2, "width": 32, "height": 32}
+WARM = tuple(name for name in ROWS if name not in COLD)
 GRID = {"motion_bucket_id": (32, 224), "steps": (1, 2)}
 
 
@@ -27,7 +36,7 @@ def pipe() -> sl.Pipeline:
 
 @pytest.fixture(scope="module")
 def bench(pipe):
-    return run_bench(pipe, Settings(repeats=1, grid=GRID, **TINY))
+    return run_bench(pipe, Settings(repeats=1, grid=GRID, rows=WARM, **TINY))
 
 
 def test_sides_take_turns_and_the_warm_up_does_not_count():
@@ -46,13 +55,15 @@ def test_the_device_is_waited_for_on_both_ends():
 
 
 def test_every_row_is_measured_on_both_sides(bench):
-    assert tuple(row.name for row in bench.rows) == ROWS
+    assert tuple(row.name for row in bench.rows) == WARM
     for row in bench.rows:
         assert min(row.baseline.median, row.svdlab.median) > 0
         assert row.ratio == row.baseline.median / row.svdlab.median
     assert {row.name for row in bench.rows if row.tflop} == {"unet_call", "decode_frame"}
-    assert bench.peak_tflops > 0
-    assert len(bench.table()) == len(ROWS)
+    assert {row.name for row in bench.rows if row.gigabytes} == {"unet_call", "decode_frame"}
+    assert min(bench.peak_tflops, bench.peak_gbytes) > 0
+    assert len(bench.table()) == len(WARM)
+    assert {len(texts) for texts in bench.table()} == {len(HEADER)}
 
 
 def test_the_limit_is_the_plans_calls_at_the_best_cost(bench):
@@ -78,8 +89,67 @@ def test_json_has_what_a_reader_compares(bench):
     assert {"name", "baseline_s", "svdlab_s", "ratio"} <= set(data["rows"][0])
     assert data["rows"][0]["ratio"] == data["rows"][0]["baseline_s"] / data["rows"][0]["svdlab_s"]
     assert data["machine"]["model"] == "tiny-random"
+    assert data["peak_gbytes"] == bench.peak_gbytes
     assert data["machine"]["threads"] == torch.get_num_threads()
     assert {"torch", "diffusers", "svdlab"} <= set(data["machine"]["versions"])
+
+
+def test_sweeps_of_the_grid_stand_beside_one_run_of_the_loop(bench):
+    rows = {row.name: row for row in bench.rows}
+    assert rows["grid"].baseline == rows["grid_preview"].baseline
+    assert rows["grid"].svdlab != rows["grid_preview"].svdlab
+    assert rows["grid_preview"].what == "grid of 4 cells, decoded on demand"
+
+
+def test_metrics_are_those_that_need_no_download_and_their_share_is_said(bench, monkeypatch, tmp_path):
+    note = next(row.note for row in bench.rows if row.name == "metrics")
+    assert re.fullmatch(r"\d+ metrics; stock: each by itself; together \d+% of what making the clip takes", note)
+    monkeypatch.delenv("SVDLAB_LPIPS_WEIGHTS", raising=False)
+    monkeypatch.setenv("SVDLAB_CACHE", str(tmp_path))
+    names = metric_names()
+    assert {"flow_mean", "warp_error"} <= set(names)
+    assert not [name for name in names if name.startswith(("lpips", "seconds"))]
+
+
+def test_traffic_counts_what_is_read_and_written_and_not_what_is_only_looked_at():
+    a = torch.ones(1000)
+    assert count_gigabytes(lambda: (a * 2).view(10, 100).t()) == 8000 / 1e9
+    one = torch.ones(1)
+    assert count_gigabytes(lambda: one.expand(1000) * 2) == (4 + 4000) / 1e9  # read as often as it is there
+
+
+@pytest.mark.slow
+def test_a_cold_start_is_a_fresh_process_on_both_sides(pipe, tmp_path):
+    work = Work(pipe, Settings(rows=COLD, **TINY))
+    cold = cold_starts(work.stock, work.request, tmp_path, repeats=1, warm_up=0)
+    for side in ("baseline", "svdlab"):
+        assert read_video(tmp_path / f"cold-{side}.mp4").frames.shape == (2, 32, 32, 3)
+        assert cold[side].seconds.count == 1
+        assert cold[side].megabytes.median > 100  # torch alone takes more
+    assert cold["baseline"].megabytes != cold["svdlab"].megabytes
+
+
+def test_memory_is_told_in_its_own_unit(bench):
+    sides = {side: Timing(median=m, low=m, high=m, count=1) for side, m in (("baseline", 1200.0), ("svdlab", 800.0))}
+    row = Row(name="peak_memory", what="peak memory of a clip", unit="MB", **sides)
+    told = dataclasses.replace(bench, rows=(row,))
+    assert told.table()[0][1:4] == ("1200 MB", "800 MB", "1.50")
+    data = json.loads(json.dumps(told.to_dict()))["rows"][0]
+    assert (data["baseline_s"], data["svdlab_s"]) == (None, None)
+    assert (data["baseline_mb"], data["svdlab_mb"], data["ratio"]) == (1200.0, 800.0, 1.5)
+
+
+def test_the_memory_of_a_process_is_its_own_and_not_that_of_who_started_it():
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    seconds, megabytes = run_process([sys.executable, "-c", "print('not on the screen')"])
+    assert seconds > 0
+    assert 1 < megabytes < held / 4  # this process has torch in it
+    assert run_process([sys.executable, "-c", "held = bytearray(200_000_000)"])[1] > 200
+
+
+def test_a_process_that_fails_says_why():
+    with pytest.raises(BenchError, match="ended with 3: no clip today"):
+        run_process([sys.executable, "-c", "import sys; print('no clip today', file=sys.stderr); sys.exit(3)"])
 
 
 def test_a_ratio_above_one_says_that_svdlab_is_faster():
@@ -103,6 +173,7 @@ def test_sides_that_differ_are_not_timed():
         ({"rows": ("clip", "speed")}, "rows = 'clip, speed': must be some of conditioning"),
         ({"rows": ()}, "rows = '': must be some of"),
         ({"rows": ("grid", "grid_limit")}, "grid_limit is computed from unet_call, decode_frame and grid"),
+        ({"rows": ("metric",)}, "rows = 'metric': must be some of"),
         ({"repeats": 0}, "repeats = 0: must be a whole number from 1"),
     ],
 )

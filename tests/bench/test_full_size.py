@@ -1,0 +1,47 @@
+"""Networks of full size: their published counts and arithmetic, on shapes alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from svdlab.bench.full_size import build_parts, bytes_free, bytes_needed, random_pipeline
+from svdlab.errors import BenchError
+
+
+def test_networks_have_as_many_weights_as_published():
+    parts = build_parts("meta", torch.float16)
+    counts = {name: sum(weight.numel() for weight in part.parameters()) / 1e6 for name, part in parts.items()}
+    assert counts == {"unet": pytest.approx(1524.6, abs=0.1), "vae": pytest.approx(97.7, abs=0.1)} | {
+        "image_encoder": pytest.approx(632.1, abs=0.1)
+    }
+    assert {weight.dtype for part in parts.values() for weight in part.parameters()} == {torch.float16}
+
+
+def test_one_call_is_80_tflop_at_the_size_of_a_clip():
+    """As counted by hand for 25 frames of 576x1024: 79.95 TFLOP, a multiplication and an addition being two."""
+    unet = build_parts("meta", torch.float16)["unet"]
+    with torch.device("meta"):
+        x = torch.empty(1, 25, 8, 72, 128, dtype=torch.float16)
+        states, ids = torch.empty(1, 1, 1024, dtype=torch.float16), torch.empty(1, 3, dtype=torch.float16)
+        with FlopCounterMode(display=False) as counter:
+            out = unet(x, torch.tensor(1.6), encoder_hidden_states=states, added_time_ids=ids).sample
+    assert out.shape == (1, 25, 4, 72, 128)
+    assert counter.get_total_flops() / 1e12 == pytest.approx(79.95, rel=0.002)
+
+
+def test_what_does_not_fit_is_refused_before_a_weight_is_drawn():
+    assert bytes_needed(25, 1024, 576, torch.float32) == 2 * bytes_needed(25, 1024, 576, torch.float16)
+    assert bytes_needed(1, 64, 64, torch.float16) == pytest.approx(4.51e9, rel=0.01)
+    free = bytes_free(torch.device("cpu"))
+    assert 0 < free < 10**15
+    frames = round(free / bytes_needed(1, 1024, 1024, torch.float32) * 10) + 200
+    with pytest.raises(BenchError, match=r"needs at least \d+\.\d GB on cpu, and \d+\.\d GB are free.*--num-frames"):
+        random_pipeline("svd-xt", num_frames=frames, width=1024, height=1024, device="cpu", dtype="fp32")
+
+
+@pytest.mark.parametrize("model", ["tiny-random", "nothing"])
+def test_models_that_have_no_full_size_are_refused(model):
+    with pytest.raises(BenchError, match=rf"--random-weights with model = '{model}': must be .*svd-xt"):
+        random_pipeline(model)
