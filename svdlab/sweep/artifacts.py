@@ -86,7 +86,7 @@ def make_manifest(
         "key_version": KEY_VERSION,
         "request": settings,
         "seed": clip.seed,
-        "noise_streams": list(noise_streams(settings)),
+        "noise_streams": [] if model.get("hosted") else list(noise_streams(settings)),
         "image": dict(image),
         "model": dict(model),
         "metrics": {name: dict(metric) for name, metric in metrics.items()},
@@ -213,14 +213,13 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         raise SweepError(f"{key}: cannot be decoded, {why}. Leave `pipe` out to take the frames of its mp4.")
     else:
         frames = pipe.decode(latents, decode_chunk=request.decode_chunk)
-    assert request.width is not None
-    assert request.height is not None
+    height, width = frames.shape[1:3]  # of a hosted clip the settings only assume them
     return Clip(
         frames=frames,
         fps=request.fps,
         latents=latents,
         request=request,
-        image=_array(prepare(load_image(request.image), width=request.width, height=request.height)),
+        image=_array(prepare(load_image(request.image), width=width, height=height)),
         seconds=manifest["seconds"],
         seconds_spent=manifest["seconds_spent"],
         vram_peak_mb=manifest["vram_peak_mb"],

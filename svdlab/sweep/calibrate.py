@@ -54,6 +54,8 @@ class Rates:
 def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rates | None:
     """Rates from finished cells: pairs of settings and ledger row; None if there are none.
 
+    A hosted model does not say what its denoiser takes: all of a cell's time is then its rest.
+
     A call is judged by what denoising costs alone. The rest is what cells really took (`elapsed`: with metrics and
     files) less what was spent on calls: of `seconds_spent`, what is beyond conditioning and decoding.
     """
@@ -61,7 +63,7 @@ def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rat
     if not done:
         return None
     pixels = sum(count_pixels(settings) for settings, _ in done)
-    call = sum(row["seconds_denoise"] for _, row in done) / sum(
+    call = sum(row["seconds_denoise"] or 0.0 for _, row in done) / sum(
         count_pixels(settings) * count_calls(settings) for settings, _ in done
     )
     rest = sum(row["elapsed"] - _spent_on_calls(row) for _, row in done) / pixels
@@ -70,6 +72,8 @@ def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Rat
 
 
 def _spent_on_calls(row: Mapping[str, Any]) -> float:
+    if row["seconds_denoise"] is None:
+        return 0.0
     beside = row["seconds"] - row["seconds_denoise"]
     return max(0.0, row["seconds_spent"] - beside)
 
