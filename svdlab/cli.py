@@ -18,6 +18,7 @@ from svdlab._version import __version__
 from svdlab.errors import SvdlabError
 from svdlab.files import write_atomic
 from svdlab.results_table import print_failures, results_table
+from svdlab.server.commands import keys_app, serve
 
 DEFAULT_MODEL = "tiny-random"
 
@@ -29,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.command()(serve)
+app.add_typer(keys_app, name="keys")
 out = Console()
 err = Console(stderr=True)
 

@@ -98,3 +98,7 @@ class EndpointError(ModelError):
         self.status = status
         self.lasting = lasting
         self.request_id = request_id
+
+
+class ServerError(SvdlabError, RuntimeError):
+    """The endpoint cannot be served as asked: its folder, address, keys or model stand in the way."""

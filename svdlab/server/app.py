@@ -1,0 +1,120 @@
+"""The web application: routes, guards and what lives as long as the server."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from svdlab._version import __version__
+from svdlab.server import file_routes, queue_routes
+from svdlab.server.answers import ApiError, Endpoint
+from svdlab.server.changes import Changes
+from svdlab.server.files import FileShelf
+from svdlab.server.guards import Guards
+from svdlab.server.jobs import Queue
+from svdlab.server.keeper import Keeper
+from svdlab.server.keys import Doorkeeper
+from svdlab.server.settings import ServerSettings
+from svdlab.server.store import Store
+
+log = logging.getLogger("svdlab")
+
+
+def create_app(
+    settings: ServerSettings, *, generated_key: str | None = None, on_unusable: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The application for one folder of data; its worker runs while the application does.
+
+    Args:
+        settings: `base_url` must be how clients reach it.
+        generated_key: a key that is accepted beside those of `svdlab keys`.
+        on_unusable: called if the model cannot be loaded.
+    """
+    store = Store(settings.data / "server.sqlite")
+    queue = Queue(store, keep_results=settings.keep_results, max_log_lines=settings.max_log_lines)
+    shelf = FileShelf(store, settings.data / "files", settings.base_url)
+    endpoint = Endpoint(
+        settings=settings,
+        store=store,
+        queue=queue,
+        shelf=shelf,
+        door=Doorkeeper(store, generated_key),
+        changes=Changes(store),
+        keeper=Keeper(settings, queue, shelf, on_unusable),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        endpoint.keeper.start()
+        try:
+            yield
+        finally:
+            endpoint.keeper.stop()
+            store.close()
+
+    app = FastAPI(
+        title=f"{settings.app}, served by svdlab",
+        version=__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,  # the async client follows no redirect
+        docs_url=None,  # their scripts come from elsewhere
+        redoc_url=None,
+    )
+    app.state.endpoint = endpoint
+    _add_routes(app, settings)
+    _add_handlers(app)
+    app.add_middleware(Guards, settings=settings)
+    return app
+
+
+def _add_routes(app: FastAPI, settings: ServerSettings) -> None:
+    jobs = f"/queue/{settings.app}/requests/{{request_id}}"
+    add(app, "POST", f"/queue/{settings.app}", queue_routes.submit)
+    add(app, "GET", f"{jobs}/status", queue_routes.status)
+    add(app, "GET", jobs, queue_routes.result)
+    add(app, "GET", f"{jobs}/response", queue_routes.result)
+    add(app, "PUT", f"{jobs}/cancel", queue_routes.cancel)
+    add(app, "GET", "/files/{file_id}/{name}", file_routes.fetch_file)
+    add(app, "GET", "/health", health)
+
+
+def add(app: FastAPI, method: str, path: str, handler: Any, **options: Any) -> None:
+    """Add a route with and without a slash at its end: nobody is redirected."""
+    app.add_api_route(path, handler, methods=[method], response_model=None, **options)
+    app.add_api_route(path + "/", handler, methods=[method], response_model=None, include_in_schema=False)
+
+
+async def health(request: Request) -> Response:
+    """Whether the model is loaded (STARTING, READY, BUSY, SETUP_FAILED). Needs no key and tells nothing else."""
+    row = Endpoint.of(request).store.row("SELECT state FROM worker WHERE slot = 0")
+    return JSONResponse({"state": row["state"] if row else "STARTING"})
+
+
+def _add_handlers(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(HTTPException)
+    async def no_route(request: Request, error: HTTPException) -> Response:
+        settings = Endpoint.of(request).settings
+        if error.status_code == 405:
+            text = f"{request.method} is not offered here."
+            return ApiError(405, "method_not_allowed", text, **(error.headers or {})).response()
+        # The rest of the path, not of the server's own prefix, as the hosted endpoint words it.
+        path = request.url.path.partition(settings.app)[2] or request.url.path
+        text = f"Path {path[:100]} not found. This server offers {settings.app}."
+        return ApiError(404, "not_found", text).response()
+
+    @app.exception_handler(sqlite3.Error)
+    async def no_store(request: Request, error: sqlite3.Error) -> Response:
+        log.error("the store: %s", error)
+        return ApiError(500, "internal_error", f"the server's store cannot be used now ({error}).").response()
