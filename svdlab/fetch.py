@@ -9,6 +9,7 @@ total. Proxies from the environment are not used, since a proxy would resolve th
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import ipaddress
@@ -19,6 +20,7 @@ import ssl
 import threading
 import time
 import urllib.parse
+from collections.abc import Mapping
 from typing import Any
 
 from svdlab._version import __version__
@@ -48,6 +50,10 @@ _SPECIAL = tuple(
 
 class FetchError(SvdlabError, OSError):
     """A web address may not be fetched, or could not be."""
+
+
+class FetchRefusedError(FetchError):
+    """A web address may not be used, now or later: its form or where it leads is against the rules."""
 
 
 def fetch(
@@ -99,6 +105,41 @@ def fetch(
         if target.tls and not url.lower().startswith("https:"):
             raise FetchError(f"{target.shown} leads from https to {_shorten(url)}: refused. {_INSTEAD}")
     raise FetchError(f"{_shorten(url)}: more than {max_redirects} redirects. Give the address at their end.")
+
+
+def post(
+    url: str, body: bytes, *, headers: Mapping[str, str], seconds: float = SECONDS, allow_private: bool = False
+) -> int:
+    """Send `body` to an http(s) `url` by POST and return the status code; what is answered beside it is not read.
+
+    The rules are those of `fetch`, but that no redirect is followed.
+
+    Raises:
+        FetchRefusedError: the address may not be used.
+        FetchError: unreachable, or no answer within `seconds`.
+
+    Example:
+        >>> post("https://example.org/hook", b"{}", headers={"Content-Type": "application/json"})
+        200
+    """
+    clock = _Clock(seconds)
+    try:
+        target = _Target(url, allow_private)
+    except FetchError as error:
+        raise FetchRefusedError(str(error)) from error
+    try:
+        connection = _Connection(target, _checked(target, clock, allow_private), clock)
+        with contextlib.closing(connection):
+            fixed = {"User-Agent": f"svdlab/{__version__}", "Connection": "close"}
+            connection.request("POST", target.path, body, {**headers, **fixed})
+            with connection.getresponse() as response:
+                return response.status
+    except FetchError:
+        raise
+    except TimeoutError:
+        raise FetchError(f"{target.shown} did not answer within {seconds:g} s.") from None
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        raise FetchError(f"{target.shown} could not be reached ({type(error).__name__}: {error})"[:300]) from error
 
 
 def is_public(address: str) -> bool:
@@ -182,15 +223,7 @@ def _shorten(url: str) -> str:
 
 def _get(target: _Target, clock: _Clock, max_bytes: int, allow_private: bool) -> tuple[bytes, str | None]:
     """One request: the body, or the place that it redirects to."""
-    addresses = _resolve(target, clock)
-    if not allow_private:
-        for *_, address in addresses:
-            if not is_public(address[0]):
-                raise FetchError(
-                    f"{target.shown} leads to {address[0]}, which is not an address on the public internet: refused. "
-                    f"{_INSTEAD} For a server of your own, allow private addresses (allow_private_urls=True)."
-                )
-    connection = _Connection(target, addresses, clock)
+    connection = _Connection(target, _checked(target, clock, allow_private), clock)
     try:
         headers = {
             "User-Agent": f"svdlab/{__version__}",
@@ -231,6 +264,19 @@ def _read(response: http.client.HTTPResponse, target: _Target, max_bytes: int) -
     if response.length:  # what was announced and has not come
         raise FetchError(f"{target.shown} ended {response.length} bytes early. Try again.")
     return bytes(body)
+
+
+def _checked(target: _Target, clock: _Clock, allow_private: bool) -> list[tuple[Any, ...]]:
+    """Every address of the target's host, all of them found to be allowed."""
+    addresses = _resolve(target, clock)
+    if not allow_private:
+        for *_, address in addresses:
+            if not is_public(address[0]):
+                raise FetchRefusedError(
+                    f"{target.shown} leads to {address[0]}, which is not an address on the public internet: refused. "
+                    f"{_INSTEAD} For a server of your own, allow private addresses (allow_private_urls=True)."
+                )
+    return addresses
 
 
 def _resolve(target: _Target, clock: _Clock) -> list[tuple[Any, ...]]:

@@ -14,16 +14,20 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from svdlab._version import __version__
-from svdlab.server import file_routes, queue_routes
+from svdlab.server import file_routes, live_routes, page_routes, queue_routes, upload_routes
 from svdlab.server.answers import ApiError, Endpoint
 from svdlab.server.changes import Changes
+from svdlab.server.deliveries import Deliverer
 from svdlab.server.files import FileShelf
 from svdlab.server.guards import Guards
 from svdlab.server.jobs import Queue
 from svdlab.server.keeper import Keeper
 from svdlab.server.keys import Doorkeeper
+from svdlab.server.openapi import document
 from svdlab.server.settings import ServerSettings
+from svdlab.server.signing import Signer
 from svdlab.server.store import Store
+from svdlab.server.uploads import Uploads
 
 log = logging.getLogger("svdlab")
 
@@ -41,6 +45,8 @@ def create_app(
     store = Store(settings.data / "server.sqlite")
     queue = Queue(store, keep_results=settings.keep_results, max_log_lines=settings.max_log_lines)
     shelf = FileShelf(store, settings.data / "files", settings.base_url)
+    uploads = Uploads(settings, store, shelf)
+    signer = Signer(settings.data / "webhook.pem")
     endpoint = Endpoint(
         settings=settings,
         store=store,
@@ -48,16 +54,19 @@ def create_app(
         shelf=shelf,
         door=Doorkeeper(store, generated_key),
         changes=Changes(store),
-        keeper=Keeper(settings, queue, shelf, on_unusable),
+        keeper=Keeper(settings, queue, (shelf.sweep, uploads.sweep), on_unusable),
     )
+    deliverer = Deliverer(endpoint.keeper.outbox, signer, allow_private=settings.allow_private)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         endpoint.keeper.start()
+        deliverer.start()
         try:
             yield
         finally:
             endpoint.keeper.stop()
+            deliverer.stop()
             store.close()
 
     app = FastAPI(
@@ -68,7 +77,9 @@ def create_app(
         docs_url=None,  # their scripts come from elsewhere
         redoc_url=None,
     )
-    app.state.endpoint = endpoint
+    app.state.endpoint, app.state.uploads, app.state.signer = endpoint, uploads, signer
+    app.state.open_answers = 0
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
     _add_routes(app, settings)
     _add_handlers(app)
     app.add_middleware(Guards, settings=settings)
@@ -82,14 +93,37 @@ def _add_routes(app: FastAPI, settings: ServerSettings) -> None:
     add(app, "GET", jobs, queue_routes.result)
     add(app, "GET", f"{jobs}/response", queue_routes.result)
     add(app, "PUT", f"{jobs}/cancel", queue_routes.cancel)
+    add(app, "GET", f"{jobs}/status/stream", live_routes.status_stream)
+    add(app, "POST", f"/run/{settings.app}", live_routes.run)
     add(app, "GET", "/files/{file_id}/{name}", file_routes.fetch_file)
+    add(app, "POST", "/rest/storage/upload/initiate", upload_routes.initiate)
+    add(app, "POST", "/rest/storage/upload/initiate-multipart", upload_routes.initiate_parts)
+    add(app, "POST", "/rest/storage/auth/token", upload_routes.session)
+    add(app, "PUT", "/upload/{token}", upload_routes.put_file)
+    add(app, "PUT", "/upload/{token}/{number}", upload_routes.put_part)
+    add(app, "POST", "/upload/{token}/complete", upload_routes.complete)
+    add(app, "POST", "/cdn/files/upload", upload_routes.upload)
+    add(app, "POST", "/cdn/files/upload/multipart", upload_routes.session_parts)
+    parts = "/files/{file_id}/{name}/multipart/{token}"
+    add(app, "PUT", f"{parts}/{{number}}", upload_routes.put_part)
+    add(app, "POST", f"{parts}/complete", upload_routes.complete)
+    add(app, "GET", "/.well-known/jwks.json", jwks)
+    add(app, "GET", "/rest/.well-known/jwks.json", jwks, include_in_schema=False)
     add(app, "GET", "/health", health)
+    app.add_route("/", page_routes.page)
+    app.add_route("/page/about.json", page_routes.page_about)
+    app.add_route("/page/{name}", page_routes.page_part)
 
 
 def add(app: FastAPI, method: str, path: str, handler: Any, **options: Any) -> None:
     """Add a route with and without a slash at its end: nobody is redirected."""
     app.add_api_route(path, handler, methods=[method], response_model=None, **options)
     app.add_api_route(path + "/", handler, methods=[method], response_model=None, include_in_schema=False)
+
+
+async def jwks(request: Request) -> Response:
+    """The public key by which receivers of webhooks check their signatures."""
+    return JSONResponse(request.app.state.signer.jwks(), headers={"Cache-Control": "public, max-age=3600"})
 
 
 async def health(request: Request) -> Response:

@@ -7,6 +7,7 @@ those that were allowed.
 
 from __future__ import annotations
 
+import contextlib
 import urllib.parse
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -106,7 +107,10 @@ def redirected(scope: Scope, target: str) -> Scope:
     Raises:
         ApiError: the header is missing, or leads elsewhere.
     """
-    parts = urllib.parse.urlsplit(target) if target.isprintable() and " " not in target and "\\" not in target else None
+    parts = None
+    if target.isprintable() and " " not in target and "\\" not in target:
+        with contextlib.suppress(ValueError):
+            parts = urllib.parse.urlsplit(target)
     if parts is None or parts.scheme != "https" or parts.netloc not in HOSTED or not parts.path.startswith("/"):
         text = f"x-fal-target-url: must be an https address at one of {', '.join(HOSTED)}; nothing is fetched for you."
         raise ApiError(400, "bad_request", text)

@@ -8,9 +8,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from svdlab.server.files import FileShelf
 from svdlab.server.jobs import Queue, failure
 from svdlab.server.outbox import Outbox
 from svdlab.server.settings import ServerSettings
@@ -93,13 +92,18 @@ class Keeper:
     """A thread that looks after everything that no request does.
 
     Args:
+        sweeps: called now and then, to delete what is no longer kept.
         on_unusable: called once if the model cannot be loaded.
     """
 
     def __init__(
-        self, settings: ServerSettings, queue: Queue, shelf: FileShelf, on_unusable: Callable[[], None] = lambda: None
+        self,
+        settings: ServerSettings,
+        queue: Queue,
+        sweeps: Sequence[Callable[[], object]] = (),
+        on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._queue, self._shelf, self._on_unusable = settings, queue, shelf, on_unusable
+        self._settings, self._queue, self._sweeps, self._on_unusable = settings, queue, sweeps, on_unusable
         self.worker = WorkerProcess(settings, 0)
         self.outbox = Outbox(queue.store, tries=settings.webhook_tries, wait=settings.webhook_wait)
         self._stop = threading.Event()
@@ -141,5 +145,6 @@ class Keeper:
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._swept = time.monotonic()
             self._queue.forget_expired()
-            self._shelf.sweep()
+            for sweep in self._sweeps:
+                sweep()
             self.outbox.forget(self._settings.keep_results)

@@ -50,7 +50,12 @@ def make_key(store: Store, name: str) -> str:
 def list_keys(store: Store) -> list[Key]:
     """Every key, the revoked ones too, oldest first."""
     return [
-        Key(id=row["id"], name=row["name"], created=_date(row["created"]), revoked=_date(row["revoked"]))
+        Key(
+            id=row["id"],
+            name=row["name"],
+            created=_date(row["created"]),
+            revoked=_date(row["revoked"]) if row["revoked"] else None,
+        )
         for row in store.rows("SELECT id, name, created, revoked FROM key ORDER BY created")
     ]
 
@@ -116,5 +121,5 @@ def _now() -> float:
     return time.time()
 
 
-def _date(seconds: float | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+def _date(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

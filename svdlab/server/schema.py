@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -137,12 +137,9 @@ def input_model() -> type[BaseModel]:
     for name in SETTINGS:
         source = Request.model_fields[name]
         limits = bounds(name)
-        between = {"ge": limits[0], "le": limits[1]} if limits else {}
-        kind = next(iter(get_args(source.annotation)), source.annotation)
-        fields[name] = (
-            kind | None if source.default is None else kind,
-            Field(source.default, description=f"{allowed(name).capitalize()}.", **between),
-        )
+        between: dict[str, Any] = {"ge": limits[0], "le": limits[1]} if limits else {}
+        kind: Any = source.annotation
+        fields[name] = (kind, Field(source.default, description=f"{allowed(name).capitalize()}.", **between))
     return create_model("Input", __config__=ConfigDict(extra="allow"), **fields)
 
 

@@ -56,6 +56,11 @@ class Worker:
         """Wait for lines on the standard input, in a thread of its own."""
         threading.Thread(target=self._listen, daemon=True).start()
 
+    def stop(self) -> None:
+        """Let it put the job in hand back between two steps, and end."""
+        self._stop.set()
+        self._wake.set()
+
     def run(self) -> None:
         """Load the model, deal with what the last worker left, then run jobs until told to stop."""
         from svdlab.pipeline import load
@@ -110,8 +115,7 @@ class Worker:
     def _listen(self) -> None:
         for _ in sys.stdin.buffer:
             self._wake.set()
-        self._stop.set()
-        self._wake.set()
+        self.stop()
 
 
 def main() -> None:

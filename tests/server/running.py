@@ -58,10 +58,10 @@ class Running:
         return body if body["status"] == wanted else None
 
 
-def until(look: Callable[[], Any], seconds: float = 120) -> Any:
-    """What `look` returns, once that is neither None nor False."""
+def until(look: Callable[[], Any], seconds: float = 400) -> Any:
+    """What `look` returns, once that is true."""
     end = time.monotonic() + seconds
-    while (found := look()) is None or found is False:
+    while not (found := look()):
         assert time.monotonic() < end, f"nothing after {seconds} s"
         time.sleep(0.02)
     return found
