@@ -51,6 +51,21 @@ class Client(fal_client.client.SyncClient):
             follow_redirects=True,
         )
 
+    def _get_cdn_client(self) -> httpx.Client:
+        client = super()._get_cdn_client()
+        self._uploading.append(client)
+        return client
+
+    @cached_property
+    def _uploading(self) -> list[httpx.Client]:
+        return []
+
+    def close(self) -> None:
+        """Close all connections, those of uploads too, which the official client leaves open. Usable again after it."""
+        for client in (vars(self).pop("_client", None), *vars(self).pop("_uploading", ())):
+            if client is not None:
+                client.close()
+
 
 class UnclearError(Exception):
     """A submission was sent and not acknowledged: whether there is a job now is not known."""

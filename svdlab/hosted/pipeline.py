@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -21,7 +22,7 @@ from svdlab.hosted.client import Client, address, host, make_client
 from svdlab.hosted.endpoints import Endpoint, find
 from svdlab.hosted.jobs import Answer, Calls, Update, run_job
 from svdlab.hosted.pictures import Pictures, Sending
-from svdlab.hosted.results import fetch_frames, surprises, tell
+from svdlab.hosted.results import fetch_frames, still, surprises, tell
 from svdlab.images import load_image, prepare
 from svdlab.models.device import choose_device
 from svdlab.pipeline import Pipeline, as_request
@@ -118,6 +119,7 @@ class HostedPipeline(Pipeline):
         self.calls = Calls()
         self._address = address()
         self._client = client
+        weakref.finalize(self, client.close)  # else its connections would be closed by chance
         self._pictures = Pictures(client, pictures)
         self._slots = threading.BoundedSemaphore(concurrency)
         self._lock = threading.Lock()
@@ -226,7 +228,7 @@ class HostedPipeline(Pipeline):
         `note` says how the job stands; the last one has the clip's frames. Left in the middle, the job is cancelled.
         """
         request, picture = self._ready(as_request(image, **settings))
-        still = np.asarray(_small(picture))[None]
+        shown = still(picture)
         job = self._clip(request, picture, level=logging.INFO)
         with contextlib.closing(job):
             try:
@@ -237,7 +239,7 @@ class HostedPipeline(Pipeline):
                         steps=request.steps,
                         sigma=0.0,
                         latents=None,
-                        frames=still,
+                        frames=shown,
                         decode=_early,
                         note=str(update),
                     )
@@ -389,13 +391,6 @@ def _deliver(outcome: Clip | Exception) -> Clip:
 
 def _early() -> Clip:
     raise ModelError("preview.decode: the clip is not there yet; a hosted model has none before its last preview.")
-
-
-def _small(picture: Any) -> Any:
-    """A copy of a picture, at most 256 px, of even sides, to show while there is no clip."""
-    scale = min(1.0, 256 / max(picture.size))
-    width, height = (max(2, round(side * scale) // 2 * 2) for side in picture.size)
-    return prepare(picture, width=width, height=height)
 
 
 def _check(name: str, value: Any, low: float, high: float, words: str, *, kind: Any = int) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 
 import numpy as np
+from PIL.Image import Image
 
 from svdlab.errors import EndpointError, SvdlabError
 from svdlab.fetch import fetch
 from svdlab.hosted.client import is_own
 from svdlab.hosted.jobs import Answer, Update
+from svdlab.images import prepare
 from svdlab.request import Request
 from svdlab.video import read_video
 
@@ -70,10 +72,21 @@ def surprises(request: Request, answer: Answer, frames: np.ndarray) -> dict[str,
 
 
 def tell(name: str, update: Update, told: str, level: int) -> str:
-    """Log what is new in an update of a job; returns what was told, for the next time."""
+    """Log what is new in an update of a job; returns what was told, for the next time.
+
+    Where jobs run side by side, which is told at DEBUG, each line names its job.
+    """
+    about = f"{name}, job {update.request_id[:8]}" if level <= logging.DEBUG else name
     text = str(update)
     if text != told and update.state != "done":
-        log.log(level, "%s, job %s: %s", name, update.request_id[:8], text)
+        log.log(level, "%s: %s", about, text)
     for line in update.lines:
-        log.log(level, "%s, job %s: | %s", name, update.request_id[:8], line[:500].rstrip())
+        log.log(level, "%s: | %s", about, line[:500].rstrip())
     return text
+
+
+def still(picture: Image) -> np.ndarray:
+    """What is shown while there is no clip: the picture, uint8 `[1, height, width, 3]`, at most 256 px, even."""
+    scale = min(1.0, 256 / max(picture.size))
+    width, height = (max(2, round(side * scale) // 2 * 2) for side in picture.size)
+    return np.asarray(prepare(picture, width=width, height=height))[None]

@@ -80,7 +80,7 @@ def test_queue_and_logs_are_told_as_they_come(server: Recorded, rocket: Path, ca
         ("queued", 2), ("queued", 2), ("queued", 0), ("running", None),
     ]  # fmt: skip
     assert [line for update in told for line in update.lines] == ["step 1", "step 2", "saved"]
-    lines = [record.getMessage().removeprefix(f"{APP}, job {ID[:8]}: ") for record in caplog.records]
+    lines = [record.getMessage().removeprefix(f"{APP}: ") for record in caplog.records]
     assert lines[:6] == ["queued, 2 ahead", "queued, 0 ahead", "running", "| step 1", "| step 2", "| saved"]
 
 
