@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -32,13 +34,20 @@ class Node:
     url: str
     key: str
     picture: str
+    webhook: str
 
     def run(self, *arguments: str, preload: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run node in this folder, so that it finds the clients."""
         imports = [f"--import={HERE / 'guard.mjs'}"]
         if preload:
             imports.append(f"--import={preload_path()}")
-        own = {"SVDLAB_URL": self.url, "FAL_KEY": self.key, "PICTURE": self.picture, "NODE_NO_WARNINGS": "1"}
+        own = {
+            "SVDLAB_URL": self.url,
+            "FAL_KEY": self.key,
+            "PICTURE": self.picture,
+            "WEBHOOK": self.webhook,
+            "NODE_NO_WARNINGS": "1",
+        }
         env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **own, **options.pop("env", {})}
         return subprocess.run(
             [self.program, *imports, *arguments],
@@ -60,7 +69,7 @@ class Node:
 
 
 @pytest.fixture(scope="package")
-def node(server: Running) -> Node:
+def node(server: Running, hooks: Hooks) -> Node:
     """Tests are skipped without Node.js and the clients, unless SVDLAB_REQUIRE_NODE=1 demands them."""
     program = shutil.which("node")
     lacks = "node is not on PATH" if program is None else "" if (HERE / "node_modules").is_dir() else "no clients"
@@ -72,7 +81,8 @@ def node(server: Running) -> Node:
     blocks = np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8)
     picture = as_data_uri(Image.fromarray(blocks.repeat(8, axis=0).repeat(8, axis=1)))
     assert program is not None
-    return Node(program=program, url=server.url, key=server.alice, picture=picture)
+    webhook = f"http://127.0.0.1:{hooks.server_port}/hook"
+    return Node(program=program, url=server.url, key=server.alice, picture=picture, webhook=webhook)
 
 
 @pytest.fixture(scope="package")
@@ -80,6 +90,38 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One for all tests of this folder; the tests' own webhook receiver is on this machine."""
     with running(tmp_path_factory.mktemp("served"), allow_private=True) as server:
         yield server
+
+
+class Hooks(http.server.ThreadingHTTPServer):
+    """A receiver of webhooks; `seen` has the headers and the body of each."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Receiver)
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+
+
+class _Receiver(http.server.BaseHTTPRequestHandler):
+    server: Hooks
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append(({name.title(): value for name, value in self.headers.items()}, body))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+@pytest.fixture(scope="package")
+def hooks() -> Iterator[Hooks]:
+    receiver = Hooks()
+    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield receiver
+    receiver.shutdown()
+    thread.join()
+    receiver.server_close()
 
 
 @pytest.fixture(scope="package")

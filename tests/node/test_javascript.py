@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from svdlab.server.connect import preload_path
-from tests.node.conftest import Node
+from tests.node.conftest import Hooks, Node
+from tests.server.running import Running, until
 
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 APP = "fal-ai/fast-svd-lcm"
 COMMON = ("subscribe", "queue", "nothing", "invalid", "wrongKey", "cancelCompleted")
+LIVE = ("run", "streamStatus", "upload", "autoUpload")
 COLUMNS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("client", "preload"): (*COMMON, "noInput", "early", "cancelQueued", "cancelRunning", "timeout", "elsewhere"),
-    ("client", "middleware"): (*COMMON, "cancelRunning"),
-    ("client", "fetch"): COMMON,
-    ("serverless-client", "preload"): COMMON,
-    ("serverless-client", "middleware"): (*COMMON, "cancelRunning"),
+    ("client", "preload"): (
+        *(*COMMON, *LIVE, "subscribeStreaming", "noInput", "early", "cancelQueued", "cancelRunning", "timeout"),
+        *("elsewhere", "multipart", "webhook"),
+    ),
+    ("client", "proxy"): (*COMMON, *LIVE, "subscribeStreaming", "early", "cancelQueued", "cancelRunning", "webhook"),
+    ("client", "middleware"): (*COMMON, *LIVE, "subscribeStreaming", "cancelQueued", "cancelRunning", "webhook"),
+    ("client", "fetch"): (*COMMON, *LIVE, "subscribeStreaming", "cancelQueued", "cancelRunning", "webhook"),
+    ("serverless-client", "preload"): (*COMMON, *LIVE, "cancelQueued", "webhook"),
+    ("serverless-client", "middleware"): (*COMMON, *LIVE, "cancelQueued", "cancelRunning", "webhook"),
 }
 
 Column = Callable[[str, str], dict[str, Any]]
@@ -119,6 +131,63 @@ def test_a_wrong_key(column: Column, client: str, way: str) -> None:
 @having("timeout")
 def test_a_client_that_does_not_wait(column: Column, client: str, way: str) -> None:
     assert "timed out" in column(client, way)["timeout"]["error"]["message"]
+
+
+@having("run")
+def test_the_synchronous_run(column: Column, client: str, way: str) -> None:
+    seen = column(client, way)["run"]
+    assert (seen["data"]["seed"], seen["data"]["video"]["content_type"]) == (42, "video/mp4")
+    if client == "client":
+        assert len(seen["requestId"]) == 36
+
+
+@having("streamStatus")
+def test_the_status_as_a_stream(column: Column, client: str, way: str) -> None:
+    seen = column(client, way)["streamStatus"]
+    assert (seen["states"][-1], seen["last"]["status"]) == ("COMPLETED", "COMPLETED")
+    assert seen["lines"].count("step 1 of 1") == 1  # a stream sends each line once, unlike a poll
+
+
+@having("subscribeStreaming")
+def test_subscribe_over_the_stream(column: Column, client: str, way: str) -> None:
+    seen = column(client, way)["subscribeStreaming"]
+    assert (seen["states"][-1], seen["data"]["seed"]) == ("COMPLETED", 42)
+
+
+@having("upload")
+def test_upload(column: Column, node: Node, client: str, way: str) -> None:
+    seen = column(client, way)["upload"]
+    assert seen["url"].startswith(f"{node.url}/files/")
+    assert (seen["kept"]["status"], seen["kept"]["type"], seen["kept"]["brand"]) == (200, "image/png", "\r\n\x1a\n")
+    assert seen["data"]["seed"] == 42
+
+
+@having("autoUpload")
+def test_a_blob_in_the_input_is_uploaded_by_the_client(column: Column, client: str, way: str) -> None:
+    assert column(client, way)["autoUpload"]["data"]["seed"] == 42
+
+
+@having("multipart")
+def test_a_large_file_goes_in_parts(column: Column, client: str, way: str) -> None:
+    seen = column(client, way)["multipart"]
+    assert (seen["status"], seen["range"]) == (206, f"bytes {seen['size'] - 7}-{seen['size'] - 1}/{seen['size']}")
+
+
+@having("webhook")
+def test_a_webhook_comes_and_is_signed(column: Column, hooks: Hooks, server: Running, client: str, way: str) -> None:
+    id = column(client, way)["webhook"]["requestId"]
+    headers, body = until(lambda: next((hook for hook in hooks.seen if json.loads(hook[1])["request_id"] == id), None))
+    assert json.loads(body)["status"] == "OK"
+    assert json.loads(body)["payload"]["seed"] == 42
+    keys = httpx.get(f"{server.url}/.well-known/jwks.json", trust_env=False).json()["keys"]
+    names = ("Request-Id", "User-Id", "Timestamp")
+    parts = [headers[f"X-Fal-Webhook-{name}"] for name in names] + [hashlib.sha256(body).hexdigest()]
+    x = keys[0]["x"]
+    public = Ed25519PublicKey.from_public_bytes(base64.urlsafe_b64decode(x + "=" * (-len(x) % 4)))
+    signature = bytes.fromhex(headers["X-Fal-Webhook-Signature"])
+    public.verify(signature, "\n".join(parts).encode())
+    with pytest.raises(InvalidSignature):
+        public.verify(signature, "\n".join([*parts[:3], "0" * 64]).encode())
 
 
 SUBSCRIBE = """
