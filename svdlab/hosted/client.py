@@ -29,6 +29,7 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from fal_client.client import SyncRequestHandle
 
+PUBLIC = "queue.fal.run"
 SUBMIT_SECONDS = 60.0
 # What an answer to a submission says by its status alone: the queue may have taken it, and only then it broke.
 _UNCLEAR = {408, *range(500, 600)}
@@ -138,17 +139,31 @@ def host(url: str) -> str:
 
 
 def is_own(url: str) -> bool:
-    """Whether an address is on the host that the client was pointed at by its owner, and that host is no public one.
+    """Whether an address is on the host that the client was pointed at by its owner, in place of the public service.
 
-    Only then files are fetched from it though it is loopback or private.
+    Only then files are fetched from it even if it is loopback or private. All names of this machine are one host.
+
+    Example:
+        >>> with connect_fal_client("http://localhost:8000"):
+        ...     is_own("http://127.0.0.1:8000/files/a.mp4"), is_own("http://127.0.0.1:22/"), is_own("https://fal.media/a")
+        (True, False, False)
     """
-    name = urlsplit(address()).hostname or ""
-    if host(url) != host(address()):
-        return False
     try:
-        return not ipaddress.ip_address(name).is_global
-    except ValueError:
-        return name == "localhost" or name.endswith(".localhost")
+        return host(address()) != PUBLIC and _place(address()) == _place(url)
+    except ValueError:  # no address at all, as fetching it says
+        return False
+
+
+def _place(url: str) -> tuple[str, int]:
+    """Host and port of an address; "loopback" for every name of this machine."""
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(name).is_loopback:
+            name = "loopback"
+    if name == "localhost" or name.endswith(".localhost"):
+        name = "loopback"
+    return name, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def submit(client: Client, name: str, arguments: dict[str, Any], *, start_timeout: float) -> SyncRequestHandle:

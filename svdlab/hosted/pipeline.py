@@ -18,7 +18,7 @@ import torch
 
 from svdlab.clip import Clip
 from svdlab.errors import EndpointError, MetricError, ModelError, RequestError
-from svdlab.hosted.client import Client, address, host, make_client
+from svdlab.hosted.client import PUBLIC, Client, address, host, make_client
 from svdlab.hosted.endpoints import Endpoint, find
 from svdlab.hosted.jobs import Answer, Calls, Update, run_job
 from svdlab.hosted.pictures import Pictures, Sending
@@ -30,8 +30,6 @@ from svdlab.preview import Preview
 from svdlab.request import Defaults, Request
 
 log = logging.getLogger("svdlab")
-
-PUBLIC = "queue.fal.run"
 
 
 def load(

@@ -10,6 +10,7 @@ import pytest
 
 import svdlab as sl
 from svdlab.errors import EndpointError, ExtraError, RequestError, SvdlabError
+from svdlab.hosted.client import is_own
 from svdlab.hosted.words import explain, text_of
 from tests.hosted.recorded import APP, BREAK, ID, NGINX, Recorded, answer
 
@@ -234,3 +235,27 @@ def test_texts_are_short_and_without_data() -> None:
     assert text_of([]) == "[]"
     assert len(text_of("x" * 5000)) == 400
     assert text_of("see data:image/png;base64," + "A" * 100 + " there") == "see data:... there"
+
+
+@pytest.mark.parametrize(
+    ("queue", "url", "own"),
+    [
+        ("http://127.0.0.1:8000/queue/", "http://127.0.0.1:8000/files/a.mp4", True),
+        ("http://localhost:8000/queue/", "http://127.0.0.1:8000/files/a.mp4", True),
+        ("http://[::1]:8000/queue/", "http://localhost:8000/files/a.mp4", True),
+        ("http://10.0.0.7:8000/queue/", "http://10.0.0.7:8000/files/a.mp4", True),
+        ("http://127.0.0.1:8000/queue/", "http://127.0.0.1:22/", False),
+        ("http://10.0.0.7:8000/queue/", "http://10.0.0.8:8000/files/a.mp4", False),
+        ("https://queue.fal.run/", "http://127.0.0.1/files/a.mp4", False),
+        ("https://queue.fal.run/", "https://queue.fal.run/a.mp4", False),  # public: the usual rules allow it
+        ("http://gpu-box:8000/queue/", "http://gpu-box:8000/files/a.mp4", True),
+        ("http://gpu-box:8000/queue/", "http://gpu-box:8001/files/a.mp4", False),
+        ("http://127.0.0.1:8000/queue/", "http://127.0.0.1:99999/a.mp4", False),
+        ("http://127.0.0.1:8000/queue/", "file:///etc/hostname", False),
+    ],
+)
+def test_private_files_are_taken_from_the_endpoint_alone(
+    monkeypatch: pytest.MonkeyPatch, queue: str, url: str, own: bool
+) -> None:
+    monkeypatch.setattr("fal_client.client.QUEUE_URL_FORMAT", queue)
+    assert is_own(url) is own

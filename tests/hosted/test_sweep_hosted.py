@@ -131,3 +131,17 @@ def test_on_the_command_line(server: Recorded, rocket: Path, monkeypatch: pytest
     swept = CliRunner().invoke(app, ["sweep", "hosted.toml"])
     assert swept.exit_code == 0, swept.output
     assert len(server.submissions) == 4
+
+
+def test_explain_diff_and_report_read_it(server: Recorded, rocket: Path, tmp_path: Path) -> None:
+    call = {"image": rocket, "seed": [42], "steps": [1, 2], "metrics": ["flow_mean"], "progress": False}
+    one = sl.sweep(sl.load(APP), out=tmp_path / "one", **call)
+    two = sl.sweep(sl.load(APP, revision="june"), out=tmp_path / "two", **call)
+    explained = str(one.explain(one.frame()["cell"][0]))
+    assert APP in explained
+    assert "reinjected" not in explained  # no noise stream of ours
+    difference = one.diff(two)
+    assert difference.latents == 0  # nothing to compare bit by bit
+    assert "june" in str(difference)
+    page = one.report(tmp_path / "report")
+    assert APP in (page / "index.html" if page.is_dir() else page).read_text()
