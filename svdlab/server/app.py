@@ -31,6 +31,8 @@ from svdlab.server.uploads import Uploads
 
 log = logging.getLogger("svdlab")
 
+_STATES = ("READY", "BUSY", "STARTING", "SETUP_FAILED")
+
 
 def create_app(
     settings: ServerSettings, *, generated_key: str | None = None, on_unusable: Callable[[], None] = lambda: None
@@ -127,9 +129,14 @@ async def jwks(request: Request) -> Response:
 
 
 async def health(request: Request) -> Response:
-    """Whether the model is loaded (STARTING, READY, BUSY, SETUP_FAILED). Needs no key and tells nothing else."""
-    row = Endpoint.of(request).store.row("SELECT state FROM worker WHERE slot = 0")
-    return JSONResponse({"state": row["state"] if row else "STARTING"})
+    """The worker's state (STARTING, READY, BUSY, SETUP_FAILED) and what to know of its clips. Needs no key."""
+    endpoint = Endpoint.of(request)
+    slots = range(len(endpoint.keeper.workers))
+    rows = [row for row in endpoint.store.rows("SELECT slot, state, said FROM worker") if row["slot"] in slots]
+    # The one that can do most speaks for all.
+    state = next((state for state in _STATES if state in {row["state"] for row in rows}), "STARTING")
+    notice = next((row["said"] for row in rows if row["state"] in ("READY", "BUSY")), None)
+    return JSONResponse({"state": state, "notice": notice})
 
 
 def _add_handlers(app: FastAPI) -> None:

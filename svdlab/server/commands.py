@@ -39,7 +39,7 @@ def serve(
     keep_results: Annotated[float, typer.Option(help="Hours that results and logs are kept.")] = 24,
     keep_files: Annotated[float, typer.Option(help="Hours that files are kept.")] = 168,
     quota_gb: Annotated[float, typer.Option(help="GB of files that one key may hold.")] = 10,
-    device: Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; or several: cuda:0,cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
 ) -> None:
     """Serve a model behind the interface of the endpoint fal-ai/fast-svd-lcm, with a page to try it.

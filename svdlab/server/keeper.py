@@ -28,6 +28,7 @@ class WorkerProcess:
     def __init__(self, settings: ServerSettings, slot: int) -> None:
         self._settings, self.slot = settings, slot
         self._process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0  # seconds since 1970
         self._started, self._pause, self._not_before = 0.0, 0.0, 0.0
         self._lock = threading.Lock()
 
@@ -40,7 +41,7 @@ class WorkerProcess:
         """Start the process."""
         command = [sys.executable, "-m", "svdlab.server.worker", str(self.slot), settings_to_json(self._settings)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
-        self._started = time.monotonic()
+        self.started_at, self._started = time.time(), time.monotonic()
 
     def check(self) -> int | None:
         """Start the process again if it has died; the exit code of one that cannot be helped."""
@@ -72,8 +73,12 @@ class WorkerProcess:
         if self._process:
             self._process.kill()
 
+    def tell_to_stop(self) -> None:
+        """Let it put its job back and end."""
+        self._close_pipe()
+
     def stop(self, seconds: float) -> None:
-        """Let it put its job back and end; kill it after so many seconds."""
+        """Wait for its end, after telling it to stop; kill it after so many seconds."""
         self._close_pipe()
         if self._process is None:
             return
@@ -104,28 +109,39 @@ class Keeper:
         on_unusable: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._queue, self._sweeps, self._on_unusable = settings, queue, sweeps, on_unusable
-        self.worker = WorkerProcess(settings, 0)
+        self.workers = [
+            WorkerProcess(settings.replace(device=device), slot) for slot, device in enumerate(settings.devices)
+        ]
         self.outbox = Outbox(queue.store, tries=settings.webhook_tries, wait=settings.webhook_wait)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._swept = -_SWEEP_SECONDS
 
     def start(self) -> None:
-        """Start the worker and the thread."""
-        self.worker.start()
+        """Start the workers and the thread."""
+        for worker in self.workers:
+            worker.start()
         self._thread.start()
 
+    def wake(self) -> None:
+        """Tell the workers that there may be work."""
+        for worker in self.workers:
+            worker.wake()
+
     def stop(self, seconds: float = 30.0) -> None:
-        """End both; a job in hand goes back to the queue."""
+        """End all; jobs in hand go back to the queue."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
-        self.worker.stop(seconds)
+        for worker in self.workers:
+            worker.tell_to_stop()
+        for worker in self.workers:
+            worker.stop(seconds)
 
     def _run(self) -> None:
         while not self._stop.wait(_TICK_SECONDS):
             try:
-                if self.worker.check() == UNUSABLE:
+                if UNUSABLE in [worker.check() for worker in self.workers]:
                     self._on_unusable()
                     return
                 self._tick()
@@ -133,15 +149,19 @@ class Keeper:
                 log.exception("the server's housekeeping met an error; it goes on")
                 self._stop.wait(1.0)
 
-    def _tick(self) -> None:
-        self._queue.expire_waiting()
-        since = self._queue.running_since(self.worker.slot)
-        limit = self._settings.max_job_seconds
-        if since is not None and time.time() - since > limit:
+    def _end_overlong(self, worker: WorkerProcess) -> None:
+        since, limit = self._queue.running_since(worker.slot), self._settings.max_job_seconds
+        # What was started before this worker was left by another one, and is the new one's to take up.
+        if since is not None and since >= worker.started_at and time.time() - since > limit:
             log.warning("a request took more than %g s; its worker is ended", limit)
             text = f"The request took longer than the {limit:g} s that this server allows."
-            self._queue.fail_running(self.worker.slot, failure(500, "generation_timeout", text))
-            self.worker.kill()
+            self._queue.fail_running(worker.slot, failure(500, "generation_timeout", text))
+            worker.kill()
+
+    def _tick(self) -> None:
+        self._queue.expire_waiting()
+        for worker in self.workers:
+            self._end_overlong(worker)
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._swept = time.monotonic()
             self._queue.forget_expired()

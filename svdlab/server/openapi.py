@@ -76,7 +76,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods:
+            for method in route.methods or ():
                 paths.setdefault(route.path, {})[method.lower()] = _operation(route)
     schemas = {
         "Input": _schema(input_model()),

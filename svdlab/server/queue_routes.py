@@ -88,7 +88,7 @@ async def enqueue(request: Request, endpoint: Endpoint, webhook: str | None = No
         raise ApiError(429, "queue_full", str(error)) from None
     except KeyReusedError as error:
         raise ApiError(422, "bad_request", str(error)) from None
-    endpoint.keeper.worker.wake()
+    endpoint.keeper.wake()
     return id
 
 

@@ -31,7 +31,7 @@ class ServerSettings:
         allowed_hosts: further values of the Host header that are answered.
         allowed_origins: web pages, `http(s)://host[:port]`, whose scripts may call the server.
         allow_private: let picture and webhook addresses lead to this machine and its network.
-        device, dtype: as `svdlab.load` takes them.
+        device, dtype: as `svdlab.load` takes them; several devices, separated by commas, have a worker process each.
         keep_results: how long a result and its log stay after the job ended.
         keep_files: how long results' and uploaded files stay.
         quota: bytes of files that one key may hold.
@@ -84,6 +84,8 @@ class ServerSettings:
             raise ServerError(f"app = {self.app!r}: must be owner/alias, such as {APP!r}.")
         if not 0 <= self.port <= 65535:
             raise ServerError(f"port = {self.port}: must be 0 (any free one) to 65535.")
+        if not all(self.devices):
+            raise ServerError(f"device = {self.device!r}: must be a device, or several, such as 'cuda:0,cuda:1'.")
         for name in ("public_url", "allowed_origins"):
             given = getattr(self, name)
             for url in (given,) if isinstance(given, str) else given or ():
@@ -92,6 +94,11 @@ class ServerSettings:
             value = getattr(self, limit.name)
             if limit.name.startswith(("keep_", "max_", "quota", "webhook_")) and not value > 0:
                 raise ServerError(f"{limit.name} = {value!r}: must be above 0.")
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The devices, one for each worker."""
+        return tuple(name.strip() for name in self.device.split(","))
 
     @property
     def base_url(self) -> str:

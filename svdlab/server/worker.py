@@ -85,7 +85,7 @@ class Worker:
                     self._wake.wait(_IDLE_SECONDS)
                     self._wake.clear()
                     continue
-                self._state("BUSY")
+                self._state("BUSY", pipe.notice)
                 self._work(runner, job)
                 self._state("READY", pipe.notice)
 

@@ -103,6 +103,7 @@ def test_settings_reach_the_worker_as_they_are(tmp_path: Path) -> None:
     "wrong",
     [
         {"app": "fast-svd-lcm"},
+        {"device": "cuda:0,"},
         {"port": 70000},
         {"public_url": "example.org"},
         {"allowed_origins": ("https://example.org/page",)},

@@ -62,6 +62,9 @@ async function ask(method, path, body) {
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   const said = await answer.json();
+  if (answer.status === 401) {
+    throw new Error("This key is not one of the server's. svdlab serve prints one, or svdlab keys add makes one.");
+  }
   if (!answer.ok) throw new Error(`${said.message ?? answer.statusText} (${answer.status})`);
   return said;
 }
@@ -141,7 +144,9 @@ $("cancel").addEventListener("click", async () => {
 
 async function state() {
   try {
-    $("state").textContent = `(${(await (await fetch("/health")).json()).state.toLowerCase()})`;
+    const health = await (await fetch("/health")).json();
+    $("state").textContent = `(${health.state.toLowerCase().replace("_", " ")})`;
+    $("notice").textContent = health.notice ?? "";
   } catch {
     $("state").textContent = "(not reached)";
   }
