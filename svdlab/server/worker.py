@@ -113,7 +113,8 @@ class Worker:
             )
 
     def _listen(self) -> None:
-        for _ in sys.stdin.buffer:
+        # Not through sys.stdin: a thread that waits in its lock makes the interpreter abort when it ends.
+        while os.read(0, 4096):
             self._wake.set()
         self.stop()
 
