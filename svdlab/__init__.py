@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from svdlab._version import __version__
 
 if TYPE_CHECKING:
-    from svdlab import examples, metrics, models, montage, plot, sampling, stats, widgets
+    from svdlab import examples, hosted, metrics, models, montage, plot, sampling, stats, widgets
     from svdlab.clip import Clip
     from svdlab.errors import SvdlabError
     from svdlab.images import load_image, prepare
@@ -60,7 +60,7 @@ _HOMES = {
     "prepare": "svdlab.images",
 }
 # `sweep` is a package that can also be called.
-_ROOMS = ("examples", "metrics", "models", "montage", "plot", "sampling", "stats", "sweep", "widgets")
+_ROOMS = ("examples", "hosted", "metrics", "models", "montage", "plot", "sampling", "stats", "sweep", "widgets")
 
 __all__ = [
     "Clip",
@@ -71,6 +71,7 @@ __all__ = [
     "Sweep",
     "__version__",
     "examples",
+    "hosted",
     "load",
     "load_image",
     "metrics",

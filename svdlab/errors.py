@@ -83,5 +83,22 @@ class BenchError(SvdlabError):
     """A bench is asked for what it does not measure, or its two sides do not do the same work."""
 
 
+class EndpointError(ModelError):
+    """A hosted endpoint was not reached, refused a request, failed it, or took too long.
+
+    Attributes:
+        lasting: the next request would meet the same: no key, a refused one, no credit, no calls left. A sweep ends
+            there, and its cells stay to be done.
+        request_id: of the job at the endpoint; None if it was not taken, or if that is not known.
+        status: HTTP status of the answer; 0 if there was none.
+    """
+
+    def __init__(self, text: str, *, lasting: bool = False, request_id: str | None = None, status: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.lasting = lasting
+        self.request_id = request_id
+
+
 class ServerError(SvdlabError, RuntimeError):
     """The endpoint cannot be served as asked: its folder, address, keys or model stand in the way."""

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svdlab._version import __version__
 from svdlab.clip import Clip
 from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
 from svdlab.decoding import chunk_advice, decode_part
@@ -24,7 +23,7 @@ from svdlab.errors import ModelError, RequestError
 from svdlab.images import image_digest, load_image, prepare
 from svdlab.models.components import Components
 from svdlab.preview import Preview, rgb_map
-from svdlab.request import Defaults, Request
+from svdlab.request import SETTINGS, Defaults, Request
 from svdlab.sample import Look, Sample
 from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, precondition, reinjection, sigmas, start
 from svdlab.sharing import Chain, SharedCalls, SharedWalk
@@ -32,32 +31,39 @@ from svdlab.stopwatch import Stopwatch
 
 log = logging.getLogger("svdlab")
 
+HOSTED = "fal-ai/"
 CACHE_BYTES = 256 * 2**20  # conditioning of a few thousand pictures at full size
 SHARED = ("num_frames", "width", "height", "steps", "schedule", "sigma_max", "gamma", "decode_chunk")
 
 
 def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Pipeline:
-    """Load a model by its catalogue name, from a local diffusers folder, or from a hub repository.
+    """Load a model by its catalogue name, from a local diffusers folder, from a hub repository, or a hosted endpoint.
 
     Args:
-        name_or_path: a name of `svdlab models`, a folder, or `org/name`.
+        name_or_path: a name of `svdlab models`, a folder, `org/name`, or ``"fal-ai/fast-svd-lcm"`` (hosted; see
+            `svdlab.hosted.load`, which has more to choose).
         device: `auto` (CUDA, else MPS, else CPU), or a torch device.
         dtype: `auto` (float16 on CUDA, else float32), `float32`, `float16` or `bfloat16`.
-        revision: commit, tag or branch of a hub repository.
+        revision: commit, tag or branch of a hub repository; of a hosted endpoint, a label of your own.
 
     Raises:
         ModelError: unknown, missing, gated or unsuitable weights, or a device that is not there.
+        EndpointError: a hosted endpoint, and no key for it.
 
     Example:
         >>> pipe = load("tiny-random")
     """
+    if str(name_or_path).startswith(HOSTED):  # would otherwise be looked for among the hub's repositories
+        from svdlab.hosted.pipeline import load as load_hosted
+
+        if chosen := [
+            f"{name} = {value!r}" for name, value in (("device", device), ("dtype", dtype)) if value != "auto"
+        ]:
+            raise ModelError(f"{', '.join(chosen)}: {name_or_path} runs at its host, which chooses. Leave it out.")
+        return load_hosted(name_or_path, revision=revision)
+
     from svdlab.models import load_components
 
-    if str(name_or_path).startswith("fal-ai/"):  # would otherwise be looked for among the hub's repositories
-        raise ModelError(
-            f"model = {name_or_path!r}: hosted endpoints are not driven by svdlab {__version__} yet."
-            " Take a model that runs here: `svdlab models` lists them."
-        )
     return Pipeline(load_components(name_or_path, device=device, dtype=dtype, revision=revision))
 
 
@@ -69,7 +75,12 @@ class Pipeline:
         >>> clip = pipe("rocket.jpg", motion_bucket_id=180, steps=4, seed=42)
         >>> clip.frames.shape
         (25, 64, 64, 3)
+
+    Attributes:
+        hosted: whether the model runs at a host, where clips are paid calls (`svdlab.hosted`).
     """
+
+    hosted = False
 
     def __init__(self, components: Components) -> None:
         self.components = components
@@ -88,6 +99,11 @@ class Pipeline:
     def fingerprint(self) -> str:
         """Hash of the weights, and the precision they compute in; equal fingerprints make equal clips."""
         return self.components.fingerprint
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The settings of a request that this model can be told."""
+        return SETTINGS
 
     @property
     def defaults(self) -> Defaults:

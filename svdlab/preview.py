@@ -19,14 +19,15 @@ from svdlab.sample import Look
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What the sample looks like after one denoiser call."""
+    """What the sample looks like after one denoiser call; of a hosted model, how its job stands."""
 
-    k: int  # 0 .. steps - 1
+    k: int  # 0 .. steps - 1; -1 while a hosted model has shown nothing
     steps: int
     sigma: float  # the noise level of the call
-    latents: Tensor  # the estimate of the clean latents, float32 [frames, 4, height / factor, width / factor]
+    latents: Tensor | None  # the estimate of the clean latents, float32 [frames, 4, height / factor, width / factor]
     frames: np.ndarray  # rough colours at the size of the latents, uint8 [frames, height / factor, width / factor, 3]
     decode: Callable[[], Clip] = field(repr=False)  # decode this estimate properly; after the last step, the clip
+    note: str = ""  # of a hosted job: "queued, 2 ahead", "running", "done"
 
 
 def rgb_map(latent: Tensor, image: np.ndarray) -> Callable[[Tensor], np.ndarray]:

@@ -36,10 +36,10 @@ def content(folder: Path) -> dict[str, str]:
 def test_the_notebooks_are_found_and_copied(tmp_path: Path) -> None:
     copied = copy_notebooks(tmp_path / "deep" / "lab")
     assert copied.new[0] == FIRST
-    assert len(copied.new) == 7
+    assert len(copied.new) == 8
     for name in copied.new:
         assert (copied.folder / name).read_bytes() == (notebooks_folder() / name).read_bytes()
-    assert copied.lines() == [f"{copied.folder}: 7 notebooks copied"]
+    assert copied.lines() == [f"{copied.folder}: 8 notebooks copied"]
 
 
 def test_only_notebooks_are_copied(packaged: Path, tmp_path: Path) -> None:

@@ -289,11 +289,6 @@ def test_the_tiny_random_model_says_what_it_is(pipe):
     assert pipe.describe()["dtype"] == "float32"
 
 
-def test_a_hosted_endpoint_is_refused_in_words():
-    with pytest.raises(ModelError, match="hosted endpoints are not driven"):
-        sl.load("fal-ai/fast-svd-lcm")
-
-
 def test_requests_and_pictures_are_both_taken():
     request = sl.Request("a.png", steps=2)
     assert as_request(request) is request

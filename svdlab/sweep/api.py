@@ -175,8 +175,8 @@ def plan_spec(
     options = Options(retry=retry, batch=batch)
     spec, folder = _spec_and_folder(spec, out)
     spec = change_decode(spec, decode, preview_weights)
-    check_batch_size(batch, timing=spec.timing)
     pipe = _pipe_of(spec, pipe, device, dtype)
+    check_batch_size(batch, timing=spec.timing, hosted=pipe.hosted)
     prepared, _ = prepare_in(spec, pipe, folder)
     if not (folder / FILE).exists():
         return make_plan(prepared, folder, None, retry=options.retry, batch=batch, pipe=pipe)

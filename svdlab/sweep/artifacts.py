@@ -106,7 +106,7 @@ def make_manifest(
         "key_version": KEY_VERSION,
         "request": settings,
         "seed": clip.seed,
-        "noise_streams": list(noise_streams(settings)),
+        "noise_streams": [] if model.get("hosted") else list(noise_streams(settings)),
         "image": dict(image),
         "model": dict(model),
         "metrics": {name: dict(metric) for name, metric in metrics.items()},
@@ -267,14 +267,13 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
     seconds, spent = manifest["seconds"], manifest["seconds_spent"]
     if VIDEO not in manifest["files"]:  # decoded now for the first time
         seconds, spent = {**seconds, "decode": decode, "total": sum(seconds.values()) + decode}, spent + decode
-    assert request.width is not None
-    assert request.height is not None
+    height, width = frames.shape[1:3]  # of a hosted clip the settings only assume them
     return Clip(
         frames=frames,
         fps=request.fps,
         latents=latents,
         request=request,
-        image=_array(prepare(load_image(request.image), width=request.width, height=request.height)),
+        image=_array(prepare(load_image(request.image), width=width, height=height)),
         seconds=seconds,
         seconds_spent=spent,
         vram_peak_mb=manifest["vram_peak_mb"],

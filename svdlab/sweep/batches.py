@@ -27,8 +27,8 @@ _SIZE = ("num_frames", "width", "height")
 _WALK = ("steps", "schedule", "sigma_max", "gamma", "decode_chunk")  # with the size, what a batch must agree in
 
 
-def check_batch_size(batch: Any, *, timing: str) -> None:
-    """Raise SweepError unless `batch` is a number of cells, or "auto", that fits the sweep's timing.
+def check_batch_size(batch: Any, *, timing: str, hosted: bool = False) -> None:
+    """Raise SweepError unless `batch` is a number of cells, or "auto", that fits the sweep's timing and model.
 
     Example:
         >>> check_batch_size(4, timing="shared")
@@ -37,6 +37,11 @@ def check_batch_size(batch: Any, *, timing: str) -> None:
     if not whole and batch != "auto":
         raise SweepError(
             f"batch = {batch!r}: must be a whole number from 1 to {MOST}, or 'auto' to choose by measurement."
+        )
+    if batch == "auto" and hosted:
+        raise SweepError(
+            "batch = 'auto': measuring would spend paid calls of a hosted model. Give a number: so many are under way"
+            " at once, as far as the model's concurrency allows."
         )
     if whole and batch > 1 and timing == "isolated":
         raise SweepError(

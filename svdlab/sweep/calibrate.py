@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, count_calls, count_pixels, quiet_request
+from svdlab.sweep.ledger import is_undecoded
 from svdlab.sweep.measure import MEMORY, measure
 from svdlab.sweep.strip import make_files
 
@@ -55,17 +56,18 @@ class Rates:
 def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], *, decode: str = "full") -> Rates | None:
     """Rates from finished cells: pairs of settings and ledger row; None if there are none that were made like `decode`.
 
+    A hosted model does not say what its denoiser takes: all of a cell's time is then its rest.
+
     A call is judged by what denoising costs alone. The rest is what cells really took (`elapsed`: with metrics and
     files) less what was spent on calls: of `seconds_spent`, what is beyond conditioning and decoding.
     """
     lazy = decode != "full"
-    done = [
-        (settings, row) for settings, row in done if row["seconds_denoise"] and lazy == (row["seconds_decode"] is None)
-    ]
+    timed = ((settings, row) for settings, row in done if row["seconds"] or row["seconds_denoise"])
+    done = [(settings, row) for settings, row in timed if lazy == is_undecoded(row)]
     if not done:
         return None
     pixels = sum(count_pixels(settings) for settings, _ in done)
-    call = sum(row["seconds_denoise"] for _, row in done) / sum(
+    call = sum(row["seconds_denoise"] or 0.0 for _, row in done) / sum(
         count_pixels(settings) * count_calls(settings) for settings, _ in done
     )
     rest = sum(row["elapsed"] - _spent_on_calls(row) for _, row in done) / pixels
@@ -74,6 +76,8 @@ def rates_of(done: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], *, dec
 
 
 def _spent_on_calls(row: Mapping[str, Any]) -> float:
+    if row["seconds_denoise"] is None:
+        return 0.0
     beside = (row["seconds_condition"] or 0.0) + (row["seconds_decode"] or 0.0)
     return max(0.0, row["seconds_spent"] - beside)
 

@@ -13,7 +13,7 @@ from svdlab.files import atomic_path
 from svdlab.request import SETTINGS
 from svdlab.sweep.artifacts import VIDEO, cell_path
 from svdlab.sweep.database import damaged
-from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.ledger import Ledger, is_undecoded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def _row(
     names: Sequence[str],
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    made = cell["status"] == "done" and cell["seconds_decode"] is not None
+    made = cell["status"] == "done" and not is_undecoded(cell)
     return {
         "cell": cell["key"],
         "image": labels[cell["image"]],

@@ -94,6 +94,19 @@ def row_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+UNDECODED = "seconds_decode IS NULL AND seconds_denoise IS NOT NULL"  # see `is_undecoded`
+
+
+def is_undecoded(row: Any) -> bool:
+    """Whether a finished cell stopped at its latents; a hosted one, whose parts have no times, came with its frames.
+
+    Example:
+        >>> is_undecoded({"seconds_denoise": 0.2, "seconds_decode": None})
+        True
+    """
+    return row["seconds_decode"] is None and row["seconds_denoise"] is not None
+
+
 class Ledger:
     """An open ledger; a context manager that closes it.
 
@@ -221,12 +234,12 @@ class Ledger:
 
     def is_decoded(self, key: str) -> bool:
         """Whether a finished cell has its frames; see `undecoded`."""
-        query = "SELECT 1 FROM cell WHERE key = ? AND status = 'done' AND seconds_decode IS NOT NULL"
+        query = f"SELECT 1 FROM cell WHERE key = ? AND status = 'done' AND NOT ({UNDECODED})"
         return self._db.execute(query, (key,)).fetchone() is not None
 
     def undecoded(self) -> set[str]:
         """Keys of the finished cells whose frames are not made yet: those that have spent no time on decoding."""
-        rows = self._db.execute("SELECT key FROM cell WHERE status = 'done' AND seconds_decode IS NULL")
+        rows = self._db.execute(f"SELECT key FROM cell WHERE status = 'done' AND {UNDECODED}")
         return {row[0] for row in rows}
 
     def counts(self) -> dict[str, int]:

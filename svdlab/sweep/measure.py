@@ -39,7 +39,8 @@ def measure(
     if not names:
         return {}
     device = "cpu" if pipe is None else pipe.device
-    scoring = metrics.scoring_of(clip, encoder=pipe, reference=reference, device=device)
+    encoder = None if pipe is None or pipe.hosted else pipe
+    scoring = metrics.scoring_of(clip, encoder=encoder, reference=reference, device=device)
     results: dict[str, dict[str, Any]] = {}
     for name, version in metrics.versions(names).items():
         value, error = None, None

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdlab.errors import MetricError, SweepError
+from svdlab.errors import MetricError, SpecError, SweepError
 from svdlab.sharing import calls_to_make
 from svdlab.sweep.artifacts import estimate_bytes, portable
 from svdlab.sweep.batches import Batch
@@ -44,6 +44,7 @@ class Prepared:
     seed: int | None  # drawn for all cells; None if the spec has seeds
     notes: tuple[str, ...] = ()  # warnings about settings
     notice: str | None = None  # what the model wants to be known
+    hosted: bool = False  # whether every cell is a paid call
 
     @property
     def axes(self) -> dict[str, tuple[Any, ...]]:
@@ -71,10 +72,11 @@ def prepare_sweep(
     Raises:
         SpecError, RequestError, ImageError, MetricError, WeightsError: in words, before anything is computed.
     """
+    _check_fields(spec, pipe)
     pictures = open_pictures(spec.images, labels=labels or {})
     drawn = None if spec.grid.seeded else (secrets.randbelow(2**32) if seed is None else seed)
     cells, notes = build_cells(pictures, spec.grid, defaults=pipe.defaults, model=pipe.fingerprint, seed=drawn)
-    names = metric_names(spec.metrics)
+    names = metric_names(spec.metrics, encoder=not pipe.hosted)
     return Prepared(
         spec=spec,
         model=portable(pipe.describe(), folder),
@@ -84,22 +86,47 @@ def prepare_sweep(
         seed=drawn,
         notes=notes,
         notice=pipe.notice,
+        hosted=pipe.hosted,
     )
 
 
-def metric_names(given: tuple[str, ...] | None) -> tuple[str, ...]:
+def _check_fields(spec: Spec, pipe: Pipeline) -> None:
+    """Raise SpecError if the spec sets what the model cannot be told, as a hosted endpoint that lacks the field."""
+    if lacking := [name for name in (*spec.grid.axes, *spec.grid.fixed) if name not in pipe.fields]:
+        raise SpecError(
+            f"{', '.join(lacking)}: {pipe.name} has no such field. It takes {', '.join(pipe.fields)}; leave out the"
+            " rest, or sweep a model that runs here (`svdlab models`)."
+        )
+    if pipe.hosted and spec.decode != "full":
+        raise SpecError(
+            f"decode = {spec.decode!r}: {pipe.name} sends finished frames and no latents, so there is nothing to decode"
+            " later. Use decode = 'full'."
+        )
+
+
+def metric_names(given: tuple[str, ...] | None, *, encoder: bool = True) -> tuple[str, ...]:
     """The metrics of a sweep, known and ready; None gives the default table.
 
+    Args:
+        encoder: whether the model's image encoder is at hand; a hosted model's is not.
+
     Raises:
-        MetricError: a name is unknown, names a cost, which every sweep records anyway, or compares with another run.
+        MetricError: a name is unknown, names a cost, which every sweep records anyway, compares with another run, or
+            needs an encoder that is not there.
         WeightsError: a metric needs weights that cannot be had.
     """
     from svdlab import metrics
 
     costs = [name for name in metrics.names() if "timings" in metrics.get(name).needs]
     compared = [name for name in metrics.names() if "reference" in metrics.get(name).needs]
+    blind = [] if encoder else [name for name in metrics.names() if "encoder" in metrics.get(name).needs]
     if given is None:
-        given = tuple(name for name in metrics.names() if name not in (*costs, *compared))
+        given = tuple(name for name in metrics.names() if name not in (*costs, *compared, *blind))
+    if unseen := [name for name in given if name in blind]:
+        raise MetricError(
+            f"metrics: {', '.join(unseen)} needs the model's image encoder, which a hosted model does not give. Leave"
+            " it out here; svdlab.metrics.score(clip, encoder=...) computes it with a model that runs here."
+        )
     if recorded := [name for name in given if name in costs]:
         raise MetricError(f"metrics: {', '.join(recorded)} is a column of every sweep; leave it out of the list.")
     if lonely := [name for name in given if name in compared]:
@@ -125,6 +152,7 @@ class Plan:
         others: cells of earlier declarations in the same directory; they stay.
         timing: of the sweep, ``"shared"`` or ``"isolated"``.
         batch: cells that are denoised together, or ``"auto"``.
+        hosted: whether the model is hosted: every cell is then one paid call, and `calls` counts these.
         calls: denoiser calls that the cells to do need, counted as if every cell ran alone; guided steps count twice.
         calls_made: those that will be made: what cells have in common is made once.
         backfill: finished cells that lack one of the metrics; it is computed from their latents.
@@ -161,6 +189,7 @@ class Plan:
     decode: str = "full"
     to_decode: int = 0
     judged_by: str = ""
+    hosted: bool = False
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
@@ -177,11 +206,13 @@ class Plan:
             rows.append(("", f"{self.backfill} finished cells get metrics that they lack"))
         if self.to_decode:
             rows.append(("", f"{self.to_decode} finished cells are decoded"))
-        rows.append(("denoiser calls", self._calls()))
+        rows.append(("hosted calls" if self.hosted else "denoiser calls", self._calls()))
         if self.decode != "full":
             kept = "latents and a preview are" if self.decode == "preview" else "latents are"
             rows.append(("frames", f"when somebody looks, and the metrics with them; until then {kept} kept"))
-        if self.batch != 1:
+        if self.batch != 1 and self.hosted:
+            rows.append(("batch", f"cells of equal steps are under way together: up to {self.batch}"))
+        elif self.batch != 1:
             size = "chosen by measurement" if self.batch == "auto" else f"up to {self.batch}"
             rows.append(("batch", f"cells of equal noise levels together: {size}"))
         rows.append(("time", self._time()))
@@ -189,6 +220,8 @@ class Plan:
         return rows + [("note", note) for note in self.notes]
 
     def _calls(self) -> str:
+        if self.hosted:
+            return f"{self.calls:,}, one a cell, each paid for"
         if self.todo < 2:
             return f"{self.calls:,}"
         if self.timing == "isolated":
@@ -270,7 +303,8 @@ def make_plan(
             " but count for nothing here"
         )
     rates = rates_for(todo, prepared, ledger, pipe)
-    made = calls_made(todo, timing=prepared.spec.timing)
+    hosted = prepared.hosted
+    made = [1] * len(todo) if hosted else calls_made(todo, timing=prepared.spec.timing)
     if rates and rates.bytes:
         disk = rates.bytes * sum(count_pixels(cell.settings) for cell in todo)
     else:
@@ -290,12 +324,13 @@ def make_plan(
         failed=here["failed"],
         todo=len(todo),
         others=len(set(states) - {cell.key for cell in prepared.cells}),
-        calls=sum(cell.calls for cell in todo),
+        calls=len(todo) if hosted else sum(cell.calls for cell in todo),
         calls_made=sum(made),
         timing=prepared.spec.timing,
         batch=batch,
         decode=prepared.spec.decode,
         to_decode=len(to_decode(prepared, ledger)) if ledger else 0,
+        hosted=hosted,
         backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
         seconds=rates.seconds(todo, made) if rates else None,
         judged_by=rates.source if rates else "",
@@ -359,7 +394,7 @@ def rates_for(todo: list[Cell], prepared: Prepared, ledger: Ledger | None, pipe:
     rows = ledger.timings(prepared.model["fingerprint"], prepared.model["device"]) if ledger else []
     decode = prepared.spec.decode
     rates = rates_of(((json.loads(row["settings"]), dict(row)) for row in rows), decode=decode)
-    if rates is None and todo and pipe is not None:
+    if rates is None and todo and pipe is not None and not pipe.hosted:  # a trial of a hosted model would be paid for
         first = todo[0]
         image = next(picture.image for picture in prepared.pictures if picture.digest == first.image)
         rates = calibrate(first, image, prepared.metrics, pipe, decode=decode)

@@ -20,7 +20,7 @@ from svdlab.sweep.cells import quiet_request
 from svdlab.sweep.database import BESIDE, connect, trouble
 from svdlab.sweep.frame import export
 from svdlab.sweep.keys import canonical_json, cell_key
-from svdlab.sweep.ledger import FILE, Ledger, row_of
+from svdlab.sweep.ledger import FILE, Ledger, is_undecoded, row_of
 from svdlab.sweep.lock import locked
 from svdlab.sweep.progress import counted
 from svdlab.sweep.writing import opened
@@ -179,7 +179,7 @@ def _agrees(ledger: Ledger, manifest: Mapping[str, Any], labels: Mapping[str, st
         return True
     metrics = manifest["metrics"]
     # Killed between manifest and ledger, while it was decoded: the ledger is behind, and the next writer sees to it.
-    behind = _DECODED if row["seconds_decode"] is None else ()
+    behind = _DECODED if is_undecoded(row) else ()
     return (
         all(row[name] == value for name, value in row_of(manifest).items() if name not in behind)
         and manifest["image"]["digest"] in labels

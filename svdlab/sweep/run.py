@@ -100,10 +100,11 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
     Raises:
         SpecError, ImageError, MetricError, WeightsError: before anything is computed or written.
         SweepError: the directory cannot be used, or the disk is full.
+        EndpointError: a hosted model refuses the key, or has no calls left; the cells that are not done stay to do.
         KeyboardInterrupt: on the second Ctrl-C, or the first outside of the main thread. What was finished is stored,
             the cell in hand is pending, the exports are written.
     """
-    check_batch_size(options.batch, timing=spec.timing)
+    check_batch_size(options.batch, timing=spec.timing, hosted=pipe.hosted)
     check_folder(folder)
     look = _preview_of(spec, pipe)
     if (folder / "cells").is_dir() and not (folder / FILE).exists():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svdlab.errors import SweepError
+from svdlab.errors import EndpointError, SweepError
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, quiet_request
 from svdlab.sweep.ledger import Ledger
@@ -62,8 +62,8 @@ class Work:
 
         They are denoised together and then decoded, measured and stored one after the other; a cell comes out as soon
         as it is stored. What goes wrong with a batch is tried again in halves, down to single cells. What goes wrong
-        with a clip makes its cell fail. What goes wrong with the disk or the ledger ends the run: the next cell would
-        meet it too.
+        with a clip makes its cell fail. What goes wrong with the disk, the ledger or the key of a hosted model ends the
+        run: the next cell would meet it too.
         """
         attempts = {cell.key: self.ledger.start(cell.key) for cell in cells}
         for cell, metrics in self._run(cells, attempts):
@@ -151,6 +151,9 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
     except Exception as error:
         from svdlab.decoding import is_out_of_memory
 
+        if isinstance(error, EndpointError) and error.lasting:  # the next cell would meet it too, and none was billed
+            _let_go(ledger, cells)
+            raise
         if isinstance(error, OSError) and error.errno in FULL:
             _let_go(ledger, cells)
             raise _disk_error(cells[0], error) from error

@@ -318,12 +318,13 @@ class Explorer(StaticDisplay, ipywidgets.VBox):
 
         def on_step(preview: Any) -> None:
             made = preview.k + 1
-            words = self._work.words if job.cancelled else eta.step(made)
+            waits = made == 0  # a hosted model, which shows nothing before it is done
+            words = self._work.words if job.cancelled else preview.note if waits else eta.step(made)
             self._work.tell(progress=made / (steps + 1), words=words)  # decoding counts as one more step
             self._glimpse.tell(
                 width=width,
                 pixelated=preview.frames.shape[2] < 64,
-                caption=f"preview after step {made} of {steps}",
+                caption=preview.note if waits else f"preview after step {made} of {steps}",
                 picture=moving_picture(preview.frames, fps=order.request.fps),
             )
             self._stage.children = (self._glimpse,)

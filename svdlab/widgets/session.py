@@ -304,7 +304,7 @@ class Session:
         shape = ("num_frames", "width", "height", "decode_chunk")
         for entry in reversed(self.history):
             if entry.model == self._model and all(entry.settings[name] == values[name] for name in shape):
-                return entry.clip.seconds["decode"]
+                return entry.clip.seconds.get("decode")
         return None
 
     # The history. An entry is named by its place (-1 is the last) or given itself.

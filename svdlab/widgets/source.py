@@ -33,6 +33,9 @@ def load_code(pipe: Pipeline, given: str | None = None) -> str:
     """
     from svdlab.models.device import choose_device, choose_dtype
 
+    if pipe.hosted:
+        revision = pipe.describe()["revision"]
+        return f"sl.load({literal(pipe.name)}{f', revision={literal(revision)}' if revision else ''})"
     info = pipe.components.info
     name = given or (pipe.name if pipe.name in CATALOGUE else str(info.folder or info.repo_id or pipe.name))
     arguments = [literal(name)]

@@ -73,7 +73,7 @@ each = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 def test_they_are_numbered_without_gaps() -> None:
-    assert [path.name[:3] for path in PATHS] == [f"{number:02d}_" for number in range(1, 8)]
+    assert [path.name[:3] for path in PATHS] == [f"{number:02d}_" for number in range(1, 9)]
 
 
 def test_an_installed_package_brings_each_of_them() -> None:

@@ -1,0 +1,9 @@
+// Imported before everything else in the tests: no request leaves the machine, whatever a client makes of its settings.
+
+const plainFetch = globalThis.fetch;
+
+globalThis.fetch = function fetch(resource, options) {
+  const address = new URL(resource instanceof Request ? resource.url : String(resource));
+  if (address.hostname !== "127.0.0.1") throw new TypeError(`the test refuses to leave the machine: ${address.host}`);
+  return plainFetch(resource, options);
+};
