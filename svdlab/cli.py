@@ -83,6 +83,7 @@ def generate(
         float | None, typer.Option(help="At the last frame; 1 is off. [default: the model's]")
     ] = None,
     decode_chunk: Annotated[int | None, typer.Option(help="Frames a decoder call. [default: the model's]")] = None,
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="Decode in slices: same pixels, slower.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
@@ -106,7 +107,7 @@ def generate(
     if model in CATALOGUE:
         request.resolve(CATALOGUE[model].defaults)
 
-    pipe = load(model, device=device, dtype=dtype)
+    pipe = load(model, device=device, dtype=dtype, low_memory=low_memory)
     if pipe.notice:
         err.print(pipe.notice, style="yellow", highlight=False)
     clip = pipe(request)

@@ -75,8 +75,8 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it.
 
-    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch` and `backfills` are missing in
-    manifests of svdlab 0.1.0.
+    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch`, `low_memory` and `backfills` are
+    missing in manifests of svdlab 0.1.0.
     """
     assert clip.request is not None
     settings = clip.request.settings()
@@ -96,6 +96,7 @@ def make_manifest(
         "elapsed": elapsed,
         "attempt": attempt,
         "timing": timing,
+        "low_memory": getattr(clip, "low_memory", False),  # decoded in slices, by choice or since memory ran out
         "batch": batch,  # cells that were denoised together: another number gives latents equal within rounding
         "finished": finished,
         "versions": versions(),
@@ -225,6 +226,7 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         seconds_spent=manifest["seconds_spent"],
         vram_peak_mb=manifest["vram_peak_mb"],
         model=manifest["model"],
+        low_memory=bool(manifest.get("low_memory", False)),
     )
 
 
