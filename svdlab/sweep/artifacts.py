@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.clip import Clip
-from svdlab.errors import SweepError
+from svdlab.errors import NewerError, SweepError
 from svdlab.files import sha256_bytes, sync_file, sync_folder, write_atomic
 from svdlab.sweep.cells import quiet_request
 from svdlab.sweep.keys import KEY_VERSION, cell_key
@@ -150,11 +150,17 @@ def read_manifest(folder: Path, key: str, *, sizes: bool = True) -> dict[str, An
         sizes: look at the files too, each of which must have the size that the manifest names.
 
     Raises:
+        NewerError: a newer svdlab wrote it.
         SweepError: it is not; the text says what is wrong.
     """
     place = folder / cell_path(key)
     try:
         manifest = json.loads((place / MANIFEST).read_bytes())
+        if manifest["schema"] > MANIFEST_VERSION:
+            raise NewerError(
+                f"{place}: its manifest has version {manifest['schema']}, of a newer svdlab; this one reads"
+                f" {MANIFEST_VERSION}. Use the svdlab that wrote it, or choose another directory. Nothing was changed."
+            )
         if manifest["schema"] != MANIFEST_VERSION:
             raise SweepError(f"{place}: its manifest has version {manifest['schema']}, not {MANIFEST_VERSION}.")
         request, image, model = manifest["request"], manifest["image"]["digest"], manifest["model"]["fingerprint"]
