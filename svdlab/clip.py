@@ -39,6 +39,7 @@ class Clip:
         seconds_spent: what was really spent; less than `seconds["total"]` when conditioning came from a cache.
         vram_peak_mb: peak memory of a CUDA device in MB (10^6 bytes); None elsewhere.
         model: where it came from (`Pipeline.describe`).
+        low_memory: whether its frames were decoded in slices, by choice or because memory ran out; the same pixels.
 
     Raises:
         VideoError: frames of another shape or type, or an fps that is not a positive number.
@@ -58,6 +59,7 @@ class Clip:
     seconds_spent: float | None = None
     vram_peak_mb: float | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
+    low_memory: bool = False
 
     def __post_init__(self) -> None:
         frames = self.frames

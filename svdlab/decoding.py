@@ -1,15 +1,23 @@
-"""The decoder when memory runs out: nothing is done about it silently, since a smaller chunk gives other pixels."""
+"""When memory runs out: the decoder goes on in slices, which changes no pixel, and what does not fit says what would.
+
+A smaller `decode_chunk` is never taken, since it gives other pixels.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from svdlab.low_memory import decode_in_slices
+
+log = logging.getLogger("svdlab")
 
 _HOST = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
@@ -31,13 +39,36 @@ def decode_part(vae: Any, part: Tensor) -> Tensor:
     return vae.decode(part, num_frames=len(part)).sample
 
 
-@contextlib.contextmanager
-def chunk_advice(vae: Any, latents: Tensor, chunk: int | None) -> Iterator[None]:
-    """If memory runs out in the block, find out which `decode_chunk` fits, and say so in the error.
+def decode_all(vae: Any, latents: Tensor, chunk: int | None, *, in_slices: bool = False) -> tuple[Tensor, bool]:
+    """All chunks of a clip: pixels in [-1, 1], and whether they were decoded in slices (`svdlab.low_memory`).
+
+    Where the decoder runs out of memory it is done again in slices, with the same chunks.
 
     Args:
         latents: scaled, `[frames, channels, height, width]`.
-        chunk: the one that did not fit; None: all frames.
+        chunk: frames a decoder call; None: all.
+        in_slices: decode so from the start.
+
+    Raises:
+        torch.OutOfMemoryError, MemoryError: slices do not fit either; the text names the `decode_chunk` that does.
+    """
+    parts = latents.split(chunk or len(latents))
+    if not in_slices:
+        try:
+            return torch.cat([decode_part(vae, part) for part in parts]), False
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("decoding ran out of memory and goes on in slices: the same pixels, in more time (%s)", error)
+            traceback.clear_frames(error.__traceback__)  # they hold what was decoded so far
+        free()
+    with memory_advice(lambda: _chunk_words(vae, latents, chunk)):
+        return torch.cat([decode_in_slices(vae, part) for part in parts]), True
+
+
+@contextlib.contextmanager
+def memory_advice(words: Callable[[], str]) -> Iterator[None]:
+    """If memory runs out in the block, add to the error what to do about it; `words` is called when all is freed.
 
     Raises:
         torch.OutOfMemoryError, MemoryError: instead of the error of the block, for the device and the host.
@@ -47,28 +78,49 @@ def chunk_advice(vae: Any, latents: Tensor, chunk: int | None) -> Iterator[None]
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)  # they hold what was decoded so far
-        gc.collect()
-        empty_cache()
-        tried = min(chunk or len(latents), len(latents))
-        fits = largest_chunk(vae, latents, below=tried)
-        if fits is None:
-            advice = "No decode_chunk fits: take a smaller size, or free memory."
-        else:
-            advice = f"decode_chunk = {fits} fits, {tried} does not; set it if you accept slightly different pixels."
+        traceback.clear_frames(error.__traceback__)
+        free()
         kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
-        raise kind(f"{error} {advice}".strip()) from None
+        raise kind(f"{error} {words()}".strip()) from None
+
+
+def _chunk_words(vae: Any, latents: Tensor, chunk: int | None) -> str:
+    tried = min(chunk or len(latents), len(latents))
+    fits = largest_chunk(vae, latents, below=tried)
+    if fits is None:
+        return "No decode_chunk fits: take a smaller size, or free memory."
+    return f"decode_chunk = {fits} fits, {tried} does not; set it if you accept slightly different pixels."
+
+
+def denoiser_words(*, frames: int, width: int, height: int, batch: int, guided: bool, dtype: str) -> str:
+    """What to lower where the denoiser does not fit.
+
+    Example:
+        >>> denoiser_words(frames=25, width=1024, height=576, batch=1, guided=False, dtype="float16")
+        'The denoiser does not fit for 25 frames of 1024x576 px. Lower width, height or num_frames.'
+    """
+    many = f" in a batch of {batch}" if batch > 1 else ""
+    ways = ["a smaller batch"] if batch > 1 else []
+    ways += ["max_guidance=1 halves what it needs"] if guided else []
+    ways += (
+        ["dtype='float16' does too" if guided else "dtype='float16' halves what it needs"] if dtype == "float32" else []
+    )
+    more = f"; {'; '.join(ways)}" if ways else ""
+    return (
+        f"The denoiser does not fit for {frames} frames of {width}x{height} px{many}."
+        f" Lower width, height or num_frames{more}."
+    )
 
 
 def largest_chunk(vae: Any, latents: Tensor, *, below: int) -> int | None:
-    """The largest of below / 2, below / 4, ..., 1 frames that the decoder takes at a time; None if it takes none.
+    """The largest of below / 2, below / 4, ..., 1 frames that the decoder takes in slices; None if it takes none.
 
     What is decoded is thrown away.
     """
     chunk = below // 2
     while chunk:
         try:
-            decode_part(vae, latents[:chunk])
+            decode_in_slices(vae, latents[:chunk])
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -76,12 +128,13 @@ def largest_chunk(vae: Any, latents: Tensor, *, below: int) -> int | None:
         else:
             return chunk
         finally:
-            empty_cache()
+            free()
         chunk //= 2
     return None
 
 
-def empty_cache() -> None:
-    """Give cached memory of the device back."""
+def free() -> None:
+    """Collect garbage, and give cached memory of the device back."""
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -51,6 +51,10 @@ class SweepError(SvdlabError, RuntimeError):
     """A run directory cannot be used: locked by another process, of another version, or damaged."""
 
 
+class NewerError(SweepError):
+    """A run directory, or a cell in it, was written by a newer svdlab, whose format this one does not know."""
+
+
 class TrainingError(SvdlabError, RuntimeError):
     """Training cannot start, go on or end well: settings that do not fit, a damaged checkpoint, a loss not finite."""
 

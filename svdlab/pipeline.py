@@ -7,6 +7,7 @@ pipeline draws the noise of stochastic samplers from the global generator, so th
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from svdlab.clip import Clip
 from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
-from svdlab.decoding import chunk_advice, decode_part
+from svdlab.decoding import decode_all, denoiser_words, memory_advice
 from svdlab.errors import ModelError, RequestError
 from svdlab.images import image_digest, load_image, prepare
 from svdlab.models.components import Components
@@ -36,7 +37,14 @@ CACHE_BYTES = 256 * 2**20  # conditioning of a few thousand pictures at full siz
 SHARED = ("num_frames", "width", "height", "steps", "schedule", "sigma_max", "gamma", "decode_chunk")
 
 
-def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revision: str | None = None) -> Pipeline:
+def load(
+    name_or_path: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    low_memory: bool = False,
+) -> Pipeline:
     """Load a model by its catalogue name, from a local diffusers folder, from a hub repository, or a hosted endpoint.
 
     Args:
@@ -45,6 +53,8 @@ def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revisi
         device: `auto` (CUDA, else MPS, else CPU), or a torch device.
         dtype: `auto` (float16 on CUDA, else float32), `float32`, `float16` or `bfloat16`.
         revision: commit, tag or branch of a hub repository; of a hosted endpoint, a label of your own.
+        low_memory: decode in slices from the start, and not only where memory runs out: the same pixels, in less memory
+            and more time (`svdlab.low_memory`).
 
     Raises:
         ModelError: unknown, missing, gated or unsuitable weights, or a device that is not there.
@@ -57,18 +67,23 @@ def load(name_or_path: str, *, device: str = "auto", dtype: str = "auto", revisi
         from svdlab.hosted.pipeline import load as load_hosted
 
         if chosen := [
-            f"{name} = {value!r}" for name, value in (("device", device), ("dtype", dtype)) if value != "auto"
+            *(f"{name} = {value!r}" for name, value in (("device", device), ("dtype", dtype)) if value != "auto"),
+            *(["low_memory = True"] if low_memory else []),
         ]:
             raise ModelError(f"{', '.join(chosen)}: {name_or_path} runs at its host, which chooses. Leave it out.")
         return load_hosted(name_or_path, revision=revision)
 
     from svdlab.models import load_components
 
-    return Pipeline(load_components(name_or_path, device=device, dtype=dtype, revision=revision))
+    components = load_components(name_or_path, device=device, dtype=dtype, revision=revision)
+    return Pipeline(components, low_memory=low_memory)
 
 
 class Pipeline:
     """Image-to-video with one set of components.
+
+    Attributes:
+        low_memory: decode in slices from the start.
 
     Example:
         >>> pipe = load("tiny-random")
@@ -82,8 +97,10 @@ class Pipeline:
 
     hosted = False
 
-    def __init__(self, components: Components) -> None:
+    def __init__(self, components: Components, *, low_memory: bool = False) -> None:
         self.components = components
+        self.low_memory = low_memory
+        self._tight = math.inf  # numbers in the smallest chunk of latents for which the plain decoder ran out of memory
         self._cache = TensorCache(CACHE_BYTES)
         vae = components.vae
         if components.dtype == torch.float16 and vae.config["force_upcast"]:  # its encoder overflows in half precision
@@ -227,27 +244,34 @@ class Pipeline:
             )
             job.watch.restart()  # what the caller did meanwhile is not the model's time
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, *, decode_chunk: int | None = None) -> np.ndarray:
         """Latents `[frames, 4, height, width]`, as a clip keeps them -> uint8 frames `[frames, height, width, 3]`.
 
         `decode_chunk` frames at a time (None: all). Temporal convolutions and norms see one chunk: it changes pixels.
+        Where memory runs out, chunks of this size are decoded in slices from then on, which changes none.
 
         Raises:
             torch.OutOfMemoryError, MemoryError: the text names the largest `decode_chunk` that fits.
             ModelError: the decoder's output is not finite.
         """
+        return self._decode(latents, decode_chunk)[0]
+
+    @torch.no_grad()
+    def _decode(self, latents: Tensor, decode_chunk: int | None) -> tuple[np.ndarray, bool]:
+        """Frames, and whether they were decoded in slices."""
         vae = self.components.vae
         scaled = latents.to(self.device, self.components.dtype) / vae.config["scaling_factor"]
-        with chunk_advice(vae, scaled, decode_chunk):
-            decoded = [decode_part(vae, part) for part in scaled.split(decode_chunk or len(scaled))]
-            pixels = (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
+        size = scaled[: decode_chunk or len(scaled)].numel()
+        decoded, sliced = decode_all(vae, scaled, decode_chunk, in_slices=self.low_memory or size >= self._tight)
+        if sliced and not self.low_memory:
+            self._tight = min(self._tight, size)
+        pixels = (decoded.float() / 2 + 0.5).clamp(0, 1)
         if not bool(torch.isfinite(pixels).all()):
             raise ModelError(
                 f"decoding: the decoder's output is not finite in {self.dtype}. Damaged weights or latents, or too"
                 " little range: try dtype='float32'."
             )
-        return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), sliced
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """CLIP embeddings of uint8 pictures `[n, height, width, 3]`, float32 `[n, channels]`, not normalised.
@@ -335,11 +359,18 @@ class Pipeline:
             ramps = [torch.linspace(r.min_guidance, r.max_guidance, frames) for r in requests]  # type: ignore[arg-type]
             scale = torch.stack(ramps).view(-1, frames, 1, 1, 1).to(self.device)
 
+        def advice() -> str:
+            size: Any = {"width": first.width, "height": first.height, "frames": frames}
+            return denoiser_words(**size, batch=len(requests), guided=guided, dtype=self.dtype)
+
         def network(x: Tensor, c_noise: float) -> Tensor:
             x = torch.cat([x, x]) if guided else x
             model_input = torch.cat([x.to(dtype), latent], dim=2)
             t = torch.tensor(c_noise, dtype=torch.float32, device=self.device)
-            v = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)[0].float()
+            with memory_advice(advice):
+                v = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)[
+                    0
+                ].float()
             if guided:
                 without, conditioned = v.chunk(2)
                 v = without + scale * (conditioned - without)
@@ -393,7 +424,7 @@ class Pipeline:
         request = job.requests[row]
         seconds, spent = self._costs(job, row)
         job.watch.restart()
-        frames = self.decode(latents, decode_chunk=request.decode_chunk)
+        frames, sliced = self._decode(latents, request.decode_chunk)
         decode = job.watch.split()
         return Clip(
             frames=frames,
@@ -404,6 +435,7 @@ class Pipeline:
             seconds={**seconds, "decode": decode, "total": sum(seconds.values()) + decode},
             seconds_spent=spent + decode,
             vram_peak_mb=job.watch.vram_peak_mb(),
+            low_memory=sliced,
             model=self.describe(),
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from svdlab.sweep.grid import Grid, make_grid
     from svdlab.sweep.handle import Sweep
     from svdlab.sweep.plan import Plan
+    from svdlab.sweep.regenerate import regenerate
     from svdlab.sweep.repair import Repair, repair
     from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
     from svdlab.sweep.tables import join, merge
@@ -34,6 +35,7 @@ _HOMES = {
     "plan_spec": "api",
     "plan_text": "api",
     "read_spec": "spec",
+    "regenerate": "regenerate",
     "repair": "repair",
     "run_spec": "api",
     "stored_spec": "spec",
@@ -54,6 +56,7 @@ __all__ = [
     "plan_spec",
     "plan_text",
     "read_spec",
+    "regenerate",
     "repair",
     "run_spec",
     "stored_spec",
@@ -71,8 +74,18 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+def _function(name: str) -> property:
+    """The function `name` of the module `name`, which the import system would put in its place."""
+    return property(
+        lambda package: getattr(importlib.import_module(f"svdlab.sweep.{name}"), name), lambda package, module: None
+    )
+
+
 class _Callable(ModuleType):
     """Makes the package callable as the function of the same name: importing one must not hide the other."""
+
+    regenerate = _function("regenerate")
+    repair = _function("repair")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """See `svdlab.sweep.sweep`."""

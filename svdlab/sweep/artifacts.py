@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.clip import Clip
-from svdlab.errors import SweepError
+from svdlab.errors import NewerError, SweepError
 from svdlab.files import sha256_bytes, sync_file, sync_folder, write_atomic
 from svdlab.sweep.cells import quiet_request
 from svdlab.sweep.keys import KEY_VERSION, cell_key
@@ -92,8 +92,9 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Everything about a finished cell, ready for JSON; see `Ledger.finish`, which reads it.
 
-    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch`, `backfills` and `decoded` are missing
-    in manifests of svdlab 0.1.0. Of a cell that is not decoded yet, `seconds` has neither `decode` nor `total`.
+    Keys were only ever added: `key_version`, `noise_streams`, `machine`, `batch`, `low_memory`, `backfills` and
+    `decoded` are missing in manifests of svdlab 0.1.0. Of a cell that is not decoded yet, `seconds` has neither
+    `decode` nor `total`.
 
     Args:
         clip: the clip, or the sample of a cell that is not decoded yet.
@@ -116,6 +117,7 @@ def make_manifest(
         "elapsed": elapsed,
         "attempt": attempt,
         "timing": timing,
+        "low_memory": getattr(clip, "low_memory", False),  # decoded in slices, by choice or since memory ran out
         "batch": batch,  # cells that were denoised together: another number gives latents equal within rounding
         "finished": finished,
         "versions": versions(),
@@ -192,11 +194,17 @@ def read_manifest(folder: Path, key: str, *, sizes: bool = True) -> dict[str, An
         sizes: look at the files too, each of which must have the size that the manifest names.
 
     Raises:
+        NewerError: a newer svdlab wrote it.
         SweepError: it is not; the text says what is wrong.
     """
     place = folder / cell_path(key)
     try:
         manifest = json.loads((place / MANIFEST).read_bytes())
+        if manifest["schema"] > MANIFEST_VERSION:
+            raise NewerError(
+                f"{place}: its manifest has version {manifest['schema']}, of a newer svdlab; this one reads"
+                f" {MANIFEST_VERSION}. Use the svdlab that wrote it, or choose another directory. Nothing was changed."
+            )
         if manifest["schema"] != MANIFEST_VERSION:
             raise SweepError(f"{place}: its manifest has version {manifest['schema']}, not {MANIFEST_VERSION}.")
         request, image, model = manifest["request"], manifest["image"]["digest"], manifest["model"]["fingerprint"]
@@ -278,6 +286,7 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         seconds_spent=spent,
         vram_peak_mb=manifest["vram_peak_mb"],
         model=manifest["model"],
+        low_memory=bool(manifest.get("low_memory", False)),
     )
 
 

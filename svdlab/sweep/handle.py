@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
     from svdlab.sweep.diff import Difference
     from svdlab.sweep.explain import Explanation
+    from svdlab.sweep.regenerate import Regenerated
 
 
 class Sweep:
@@ -217,6 +218,16 @@ class Sweep:
         """
         self._check_done(cell)
         return artifacts.read_manifest(self.path, cell)
+
+    def regenerate(self, cell: str, *, pipe: Pipeline | None = None) -> Regenerated:
+        """Make a finished cell again from its manifest, and say whether it is the same; see `regenerate`.
+
+        Example:
+            >>> print(sweep.regenerate("3f2a", pipe=pipe))
+        """
+        from svdlab.sweep.regenerate import regenerate
+
+        return regenerate(self.path / cell, pipe=pipe)
 
     def traceback(self, cell: str) -> str | None:
         """The traceback of a failed cell as text; None if the cell has not failed.

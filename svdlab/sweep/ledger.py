@@ -16,7 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from svdlab.errors import SweepError
+from svdlab._version import __version__
+from svdlab.errors import NewerError, SweepError
 from svdlab.files import atomic_path
 from svdlab.sweep.database import connect
 from svdlab.sweep.keys import canonical_json
@@ -107,6 +108,15 @@ def is_undecoded(row: Any) -> bool:
     return row["seconds_decode"] is None and row["seconds_denoise"] is not None
 
 
+def _other_version(path: Path, version: int) -> SweepError:
+    """Why a ledger of another schema version is refused. 1 is the first: nothing older could be migrated."""
+    kind, age = (NewerError, "a newer svdlab") if version > SCHEMA_VERSION else (SweepError, "no svdlab")
+    return kind(
+        f"{path}: has schema version {version}, of {age}; this one ({__version__}) reads {SCHEMA_VERSION}. Open it with"
+        " the svdlab that wrote it (`versions` in any manifest.json), or choose another directory. Nothing was changed."
+    )
+
+
 class Ledger:
     """An open ledger; a context manager that closes it.
 
@@ -153,10 +163,7 @@ class Ledger:
                     " finished cells."
                 )
             if version != SCHEMA_VERSION:
-                raise SweepError(
-                    f"{self.path}: has schema version {version}, this svdlab reads {SCHEMA_VERSION}. Open it with the"
-                    " svdlab that wrote it (`versions` in any manifest.json), or choose another directory."
-                )
+                raise _other_version(self.path, version)
             if self.write:
                 db.execute(_AGAINST)
         except BaseException:

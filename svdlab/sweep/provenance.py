@@ -106,12 +106,16 @@ def _git(root: Path, *words: str) -> str:
 def machine(device: str | None) -> dict[str, str]:
     """The hardware under a device name such as ``"cuda:0"``: platform, and of a GPU its name and CUDA version.
 
+    Where torch is loaded, also its threads and the kind of vectors it computes with: they decide how sums are rounded.
+
     Example:
         >>> machine("cpu")
-        {'platform': 'Linux x86_64'}
+        {'platform': 'Linux x86_64', 'threads': '2', 'vectors': 'AVX2'}
     """
     about = {"platform": f"{platform.system()} {platform.machine()}"}
     torch = sys.modules.get("torch")
+    if torch is not None:
+        about |= {"threads": str(torch.get_num_threads()), "vectors": torch.backends.cpu.get_cpu_capability()}
     if torch is not None and str(device).startswith("cuda") and torch.cuda.is_available():
         about |= {"gpu": torch.cuda.get_device_name(torch.device(str(device))), "cuda": str(torch.version.cuda)}
     return about

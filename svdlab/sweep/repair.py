@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from svdlab.errors import SvdlabError, SweepError
+from svdlab.errors import NewerError, SvdlabError, SweepError
 from svdlab.files import sha256_file
 from svdlab.sweep.artifacts import cell_path, read_manifest, stored_keys
 from svdlab.sweep.cells import quiet_request
@@ -85,6 +85,8 @@ def repair(path: str | os.PathLike[str], *, progress: bool = True) -> Repair:
     folder = Path(path)
     if not any((folder / name).exists() for name in (FILE, "cells", "spec.json")):
         raise SweepError(f"{folder}: is not the directory of a sweep; it has neither {FILE} nor cells.")
+    if (folder / FILE).exists() and not trouble(folder / FILE):
+        Ledger(folder).close()  # of another version it is refused before anything is moved
     with locked(folder):
         damaged = _take_out(folder, progress=progress)
         wrong = trouble(folder / FILE) or _contradiction(folder)
@@ -125,6 +127,8 @@ def _what_is_wrong(folder: Path, key: str) -> str | None:
         manifest = read_manifest(folder, key)
         files = {name: file["sha256"] for name, file in manifest["files"].items()}
         wrong = [name for name, digest in files.items() if sha256_file(folder / cell_path(key) / name) != digest]
+    except NewerError:  # is not damage
+        raise
     except SweepError as error:
         return str(error).removeprefix(f"{folder / cell_path(key)}: ")
     except (OSError, KeyError, TypeError) as error:

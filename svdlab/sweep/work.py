@@ -170,8 +170,6 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
 
 def _fail(cell: Cell, ledger: Ledger, kind: str, message: str) -> None:
     """Mark a cell as failed by the exception that is being handled."""
-    if kind == "OutOfMemoryError" and "decode_chunk =" not in message:  # the decoder knows which one fits
-        message += " Hint: a smaller decode_chunk, set in the sweep, needs less memory (and changes pixels a little)."
     ledger.fail(cell.key, error_type=kind, error=message, traceback=_short_paths(traceback.format_exc()))
     log.warning("cell %s failed: %s: %s", cell.key, kind, message)
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from svdlab.errors import SweepError
+from svdlab.errors import NewerError, SweepError
 from svdlab.sweep.artifacts import TMP, VIDEO, cell_path, read_manifest, stored_keys, sweep_up, versions
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.lock import locked
@@ -147,5 +147,7 @@ def _catch_up(folder: Path, ledger: Ledger, key: str) -> None:
 def _adopt(folder: Path, ledger: Ledger, key: str) -> None:
     try:
         ledger.finish(read_manifest(folder, key), what="adopted")
+    except NewerError:  # it is whole, and to be computed again it would have to go
+        raise
     except SweepError as error:
         log.warning("not adopted, and to be computed again: %s", error)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import math
 
+import pandas as pd
 import pytest
 import torch
 
+import svdlab as sl
 from svdlab.errors import ModelError
+from svdlab.sweep.frame import COSTS
 from tests.faults.endurance import endure, grown, held
 from tests.faults.rounds import look
 
@@ -24,22 +27,44 @@ def before(pipe):
         handle.remove()
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"),
-    [(torch.OutOfMemoryError("tried to allocate 20.00 GiB."), "OutOfMemoryError"), (HOST, "MemoryError")],
-)
-def test_a_cell_whose_frames_do_not_fit_fails_alone_and_says_which_chunk_fits(
-    pipe, before, sweep_in, tmp_path, error, kind
+ERRORS = [(torch.OutOfMemoryError("tried to allocate 20.00 GiB."), "OutOfMemoryError"), (HOST, "MemoryError")]
+
+
+@pytest.mark.parametrize("error", [error for error, _ in ERRORS])
+def test_a_cell_whose_frames_do_not_fit_is_decoded_in_slices_which_is_recorded(
+    pipe, before, sweep_in, finished, tmp_path, error
 ):
-    decoder = pipe.components.vae.decoder
     calls = []
 
     def full():
         calls.append(1)
-        if len(calls) == 2:  # the whole of the second cell; then half of it fits
+        if len(calls) == 2:
             raise error
 
-    before(decoder, full)
+    before(pipe.components.vae.decoder, full)
+    sweep = sweep_in(tmp_path / "run")
+    frame = sweep.frame()
+    assert set(frame["status"]) == {"done"}
+    sliced = [sweep.manifest(key)["low_memory"] for key in frame["cell"]]
+    assert sliced[0] is False
+    assert sliced[1] is True
+    costs = list(COSTS)
+    pd.testing.assert_frame_equal(frame.drop(columns=costs), sl.open_sweep(finished).frame().drop(columns=costs))
+    pipe._tight = math.inf  # the pipeline is shared by these tests
+
+
+@pytest.mark.parametrize(("error", "kind"), ERRORS)
+def test_a_cell_that_does_not_fit_in_slices_fails_alone_and_says_which_chunk_fits(
+    pipe, before, sweep_in, tmp_path, error, kind
+):
+    calls = []
+
+    def full():
+        calls.append(1)
+        if len(calls) in (2, 3):  # the second cell, as a whole and in slices; then half of it fits
+            raise error
+
+    before(pipe.components.vae.decoder.conv_in, full)
     frame = sweep_in(tmp_path / "run").frame()
     assert list(frame["status"]) == ["done", "failed", "done", "done"]
     assert frame["error"][1].startswith(f"{kind}: ")

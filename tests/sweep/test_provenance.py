@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import svdlab as sl
 from svdlab.request import Defaults, Request
@@ -147,8 +148,10 @@ def test_equal_names_are_equal_noise():
 
 
 def test_the_machine_in_words():
-    assert set(provenance.machine("cpu")) == {"platform"}
-    assert set(provenance.machine(None)) == {"platform"}
+    about = provenance.machine("cpu")
+    assert set(about) == {"platform", "threads", "vectors"}  # torch is loaded here
+    assert about["threads"] == str(torch.get_num_threads())
+    assert provenance.machine(None) == about
 
 
 def test_a_manifest_tells_where_its_cell_comes_from(go, tmp_path):
