@@ -81,7 +81,8 @@ def memory_advice(words: Callable[[], str]) -> Iterator[None]:
         traceback.clear_frames(error.__traceback__)
         free()
         kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
-        raise kind(f"{error} {words()}".strip()) from None
+        said = str(error).strip().rstrip(".")
+        raise kind(f"{said}. {words()}" if said else words()) from None
 
 
 def _chunk_words(vae: Any, latents: Tensor, chunk: int | None) -> str:

@@ -24,7 +24,6 @@ attention = [true, false]
 embedding = 32
 
 [decoder]
-clips = 1
 frames = 2
 pca_clips = 4
 loop = {LOOP}

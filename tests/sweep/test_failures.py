@@ -33,7 +33,7 @@ def test_a_cell_that_runs_out_of_memory_fails_alone_and_lets_go_of_its_memory(go
     frame = sweep.frame()
     assert list(frame["status"]) == ["done", "failed", "done", "done"]
     row = frame.iloc[1]
-    assert row["error"].startswith("OutOfMemoryError: tried to allocate 20.00 GiB The denoiser does not fit for ")
+    assert row["error"].startswith("OutOfMemoryError: tried to allocate 20.00 GiB. The denoiser does not fit for ")
     assert row["error"].endswith("Lower width, height or num_frames; dtype='float16' halves what it needs.")
     assert math.isnan(row["flow_mean"])
     assert pd.isna(row["video"])

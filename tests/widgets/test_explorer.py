@@ -381,7 +381,8 @@ def test_memory_that_runs_out_is_said_and_let_go(explorer, hook):
     hook(out_of_memory)
     explorer._work.ask("begin")
     explorer._worker.job.wait(PATIENCE)
-    assert "Out of memory (tried to allocate 20.00 GiB). Ask for less" in explorer._work.problem
+    assert "Out of memory: tried to allocate 20.00 GiB. The denoiser does not fit for" in explorer._work.problem
+    assert "Lower width, height or num_frames" in explorer._work.problem
     gc.collect()
     assert held[0]() is None
     assert explorer.generate(wait=True) is not None
