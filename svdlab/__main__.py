@@ -1,4 +1,4 @@
-"""`python -m svdlab`: the command line, also as a module, as `accelerate launch --module svdlab` wants it."""
+"""`python -m svdlab`: the command line, also as a module, as `torchrun --module svdlab` wants it."""
 
 from svdlab.cli import main
 
