@@ -13,12 +13,12 @@ Importing svdlab is quick and loads no torch: every public name is imported when
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from svdlab._version import __version__
+from svdlab.lazy import lazily
 
 if TYPE_CHECKING:
     from svdlab import examples, hosted, metrics, models, montage, plot, sampling, stats, widgets
@@ -48,16 +48,16 @@ def _speak_to_people() -> None:
 _speak_to_people()
 
 _HOMES = {
-    "Clip": "svdlab.clip",
-    "Defaults": "svdlab.request",
-    "Pipeline": "svdlab.pipeline",
-    "Request": "svdlab.request",
-    "SvdlabError": "svdlab.errors",
-    "Sweep": "svdlab.sweep",
-    "load": "svdlab.pipeline",
-    "load_image": "svdlab.images",
-    "open_sweep": "svdlab.sweep",
-    "prepare": "svdlab.images",
+    "Clip": "clip",
+    "Defaults": "request",
+    "Pipeline": "pipeline",
+    "Request": "request",
+    "SvdlabError": "errors",
+    "Sweep": "sweep",
+    "load": "pipeline",
+    "load_image": "images",
+    "open_sweep": "sweep",
+    "prepare": "images",
 }
 # `sweep` is a package that can also be called.
 _ROOMS = ("examples", "hosted", "metrics", "models", "montage", "plot", "sampling", "stats", "sweep", "widgets")
@@ -86,14 +86,4 @@ __all__ = [
     "widgets",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"svdlab.{name}")
-    raise AttributeError(f"module 'svdlab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, {**_HOMES, **dict.fromkeys(_ROOMS, "")}, __all__)

@@ -137,12 +137,11 @@ def _generate_again(given: dict[str, Any]) -> None:
     if extra := [f"--{name.replace('_', '-')}" for name in SETTINGS if given[name] is not None]:
         raise RequestError(f"{', '.join(extra)}: with --from-manifest all settings are the cell's; leave them out.")
     options = {name: given[name] for name in ("device", "dtype", "low_memory")}
-    pipe = (
-        load(given["model"], **options) if given["model"] else None
-    )  # such as a folder, which a manifest does not name
+    # Such as a model from a folder, whose place a manifest does not name.
+    pipe = load(given["model"], **options) if given["model"] else None
     made = regenerate(given["from_manifest"], image=given["image"], pipe=pipe, **options)
     _save_clip(made.clip, given["output"])
-    out.print(str(made), soft_wrap=True, markup=False, highlight=False)
+    _print_text(str(made))
     if made.same is False:
         raise typer.Exit(1)
 
@@ -239,7 +238,7 @@ def repair(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     from svdlab.sweep.repair import repair as repair_run
 
     repaired = repair_run(run)
-    out.print(str(repaired), soft_wrap=True, markup=False, highlight=False)
+    _print_text(str(repaired))
     if repaired.lost:
         raise typer.Exit(1)
 
@@ -267,7 +266,7 @@ def decode(
     before = opened.frame()["video"].notna().sum()
     opened.decode(cells)
     frame = opened.frame()
-    made, left = frame["video"].notna().sum() - before, ((frame["status"] == "done") & frame["video"].isna()).sum()
+    made, left = frame["video"].notna().sum() - before, _count_undecoded(frame)
     out.print(
         f"{opened.name}: {made} cell{'' if made == 1 else 's'} decoded, {left} left", markup=False, highlight=False
     )
@@ -287,7 +286,7 @@ def explain(
     from svdlab.sweep import open_sweep
 
     explained = open_sweep(run).explain(cell)
-    out.print(str(explained), soft_wrap=True, markup=False, highlight=False)
+    _print_text(str(explained))
     if explained.problems:
         raise typer.Exit(1)
 
@@ -501,14 +500,23 @@ def doctor() -> None:
 
 def _print_path(label: str, path: Any) -> None:
     """One line that can be copied whole: never wrapped, never styled."""
-    out.print(f"{label}: {path}", soft_wrap=True, markup=False, highlight=False)
+    _print_text(f"{label}: {path}")
+
+
+def _print_text(text: str) -> None:
+    """As it is: nothing in it is markup, and a terminal may wrap it but not cut it."""
+    out.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _count_undecoded(frame: Any) -> int:
+    return int(((frame["status"] == "done") & frame["video"].isna()).sum())
 
 
 def _print_undecoded(frame: Any, run: Path) -> None:
     """How many finished cells have no frames yet, and how they get them."""
-    if count := int(((frame["status"] == "done") & frame["video"].isna()).sum()):
+    if count := _count_undecoded(frame):
         cells = "1 cell has" if count == 1 else f"{count} cells have"
-        out.print(f"{cells} no frames yet: svdlab decode {run}", soft_wrap=True, markup=False, highlight=False)
+        _print_text(f"{cells} no frames yet: svdlab decode {run}")
 
 
 def main() -> None:

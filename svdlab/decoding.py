@@ -6,9 +6,7 @@ A smaller `decode_chunk` is never taken, since it gives other pixels.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from svdlab.low_memory import decode_in_slices
+from svdlab.memory import clear_frames, free_memory
 
 log = logging.getLogger("svdlab")
 
@@ -60,8 +59,8 @@ def decode_all(vae: Any, latents: Tensor, chunk: int | None, *, in_slices: bool 
             if not is_out_of_memory(error):
                 raise
             log.warning("decoding ran out of memory and goes on in slices: the same pixels, in more time (%s)", error)
-            traceback.clear_frames(error.__traceback__)  # they hold what was decoded so far
-        free()
+            clear_frames(error)  # they hold what was decoded so far
+        free_memory()
     with memory_advice(lambda: _chunk_words(vae, latents, chunk)):
         return torch.cat([decode_in_slices(vae, part) for part in parts]), True
 
@@ -78,11 +77,13 @@ def memory_advice(words: Callable[[], str]) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        traceback.clear_frames(error.__traceback__)
-        free()
+        clear_frames(error)
+        free_memory()
         kind = torch.OutOfMemoryError if isinstance(error, torch.OutOfMemoryError) else MemoryError
         said = str(error).strip().rstrip(".")
-        raise kind(f"{said}. {words()}" if said else words()) from None
+        advised: Any = kind(f"{said}. {words()}" if said else words())
+        advised.advised = True  # whoever shows it need not say what to do
+        raise advised from None
 
 
 def _chunk_words(vae: Any, latents: Tensor, chunk: int | None) -> str:
@@ -125,17 +126,10 @@ def largest_chunk(vae: Any, latents: Tensor, *, below: int) -> int | None:
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            traceback.clear_frames(error.__traceback__)
+            clear_frames(error)
         else:
             return chunk
         finally:
-            free()
+            free_memory()
         chunk //= 2
     return None
-
-
-def free() -> None:
-    """Collect garbage, and give cached memory of the device back."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -22,9 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 SLICE = 2**20  # numbers in a slice, or one frame or row where that is more
-VECTOR = (
-    16  # channels that a norm sees at least: with fewer than fit a vector of the processor, sums are rounded otherwise
-)
+# Channels that a norm sees at least: with fewer than fit a vector of the processor, sums are rounded otherwise.
+VECTOR = 16
 
 Layer = Callable[[Tensor], Tensor]
 
@@ -107,9 +106,7 @@ def _last(x: Tensor) -> bool:
 def _temporal(block: Any, mixer: Any, x: Tensor, still: Tensor, numbers: int) -> None:
     """A `TemporalResnetBlock` and the mixing with its input, in place on `[frames, channels, height, width]`."""
     x = x[None].transpose(1, 2)  # [1, channels, frames, height, width], as temporal layers take it
-    trial = block.conv1(
-        x[:, :, :, :1]
-    )  # some convolutions keep a layout, others do not, and the second norm sees which
+    trial = block.conv1(x[:, :, :, :1])  # some convolutions keep a layout, others do not, and the second norm sees it
     h = torch.empty_like(x, memory_format=torch.channels_last_3d if _last(trial) else torch.contiguous_format)
     _norm(block.norm1, block.nonlinearity, x, h, numbers)
     for rows in _slices(x.shape[3], of=x, numbers=numbers):

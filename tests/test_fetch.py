@@ -16,6 +16,7 @@ import pytest
 
 from svdlab.errors import SvdlabError
 from svdlab.fetch import FetchError, fetch, is_public
+from tests.serving import answering
 
 BODY = bytes(range(256)) * 40
 REAL_CONNECT = socket.socket.connect
@@ -113,14 +114,8 @@ def serving(certificate: tuple[str, str] | None = None) -> Iterator[http.server.
         context.load_cert_chain(*certificate)
         context.sni_callback = lambda _sock, name, _context: server.names.append(name)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with answering(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -63,9 +63,8 @@ def build_parts(device: torch.device | str, dtype: torch.dtype) -> dict[str, nn.
             "image_encoder": CLIPVisionModelWithProjection(CLIPVisionConfig(**CLIP)),
         }
     for part in parts.values():
-        torch.nn.Module.to(part, device="meta", dtype=dtype).eval().requires_grad_(
-            False
-        )  # the libraries' own methods talk
+        # torch's own `to`: those of the libraries talk.
+        torch.nn.Module.to(part, device="meta", dtype=dtype).eval().requires_grad_(False)
         if torch.device(device).type != "meta":
             _fill(part, torch.device(device))
     return parts

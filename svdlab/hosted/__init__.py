@@ -8,8 +8,9 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from svdlab.lazy import lazily
 
 if TYPE_CHECKING:
     from svdlab.hosted.endpoints import ENDPOINTS, Endpoint
@@ -27,12 +28,4 @@ _HOMES = {
 
 __all__ = ["ENDPOINTS", "Calls", "Endpoint", "HostedPipeline", "Update", "load"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -98,12 +98,12 @@ class HostedPipeline(Pipeline):
         endpoint: Endpoint,
         client: Client,
         *,
-        timeout: float = 600,
-        concurrency: int = 2,
-        max_calls: int | None = None,
-        pictures: Sending = "auto",
-        revision: str | None = None,
-        on_update: Callable[[Update], None] | None = None,
+        timeout: float,
+        concurrency: int,
+        max_calls: int | None,
+        pictures: Sending,
+        revision: str | None,
+        on_update: Callable[[Update], None] | None,
     ) -> None:
         _check("timeout", timeout, 1, 86_400, "a number of seconds", kind=int | float)
         _check("concurrency", concurrency, 1, 40, "a whole number")

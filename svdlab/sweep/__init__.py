@@ -11,6 +11,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from svdlab.lazy import lazily
+
 if TYPE_CHECKING:
     from svdlab.sweep.api import open_sweep, plan_spec, plan_text, run_spec, sweep
     from svdlab.sweep.grid import Grid, make_grid
@@ -63,15 +65,7 @@ __all__ = [
     "sweep",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"svdlab.sweep.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'svdlab.sweep' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES, __all__)
 
 
 def _function(name: str) -> property:

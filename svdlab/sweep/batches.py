@@ -9,9 +9,9 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from svdlab.errors import SweepError
+from svdlab.memory import free_memory
 from svdlab.sharing import CONDITIONS
 from svdlab.sweep.cells import Cell, quiet_request
-from svdlab.sweep.memory import free_memory
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline

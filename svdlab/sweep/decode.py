@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import ModelError, SweepError
 from svdlab.interrupt import StopRequest
+from svdlab.memory import clear_frames, free_memory
 from svdlab.sweep import artifacts
 from svdlab.sweep.frame import export
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.lock import now
 from svdlab.sweep.measure import DECODED, measure
-from svdlab.sweep.memory import clear_frames, free_memory
 from svdlab.sweep.progress import counted
 from svdlab.sweep.provenance import versions
 from svdlab.sweep.writing import writing

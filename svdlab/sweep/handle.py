@@ -13,7 +13,7 @@ from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import backfill
 from svdlab.sweep.decode import decode_cells, look, model_of
 from svdlab.sweep.frame import build_frame, metric_versions, write_csv, write_parquet
-from svdlab.sweep.ledger import Ledger
+from svdlab.sweep.ledger import Ledger, is_undecoded
 from svdlab.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -200,9 +200,7 @@ class Sweep:
         return self
 
     def _is_decoded(self, cell: str) -> bool:
-        self._check_done(cell)
-        with self._ledger() as ledger:
-            return ledger.is_decoded(cell)
+        return not is_undecoded(self._check_done(cell))
 
     def _model(self) -> Pipeline:
         """The pipeline that this sweep was run or opened with, else the sweep's model from this machine."""
@@ -244,10 +242,13 @@ class Sweep:
             raise SweepError(f"cell = {cell!r}: {self.path} has no such cell. Take a key from the column `cell`.")
         return row
 
-    def _check_done(self, cell: str) -> None:
-        status = self._cell(cell)["status"]
-        if status != "done":
-            raise SweepError(f"cell = {cell!r}: is {status}, so there is no clip. Take one whose status is 'done'.")
+    def _check_done(self, cell: str) -> Any:
+        row = self._cell(cell)
+        if row["status"] != "done":
+            raise SweepError(
+                f"cell = {cell!r}: is {row['status']}, so there is no clip. Take one whose status is 'done'."
+            )
+        return row
 
     def backfill(self, metrics: Iterable[str], *, pipe: Pipeline | None = None, progress: bool = True) -> Sweep:
         """Compute metrics for the finished cells that lack them, or have them in an older version.

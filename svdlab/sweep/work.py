@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import EndpointError, SweepError
+from svdlab.memory import clear_frames, free_memory
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, quiet_request
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
-from svdlab.sweep.memory import clear_frames, free_memory
 from svdlab.sweep.plan import Prepared
 from svdlab.sweep.strip import make_files
 from svdlab.sweep.writing import FULL, disk_words

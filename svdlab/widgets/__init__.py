@@ -5,8 +5,9 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from svdlab.lazy import lazily
 
 if TYPE_CHECKING:
     from svdlab.widgets.explorer import Explorer
@@ -19,12 +20,4 @@ _HOMES = {"Explorer": "explorer", "FramePlayer": "player", "LiveSweep": "live", 
 
 __all__ = ["Explorer", "FramePlayer", "LiveSweep", "SweepViewer", "View"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"svdlab.widgets.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'svdlab.widgets' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES, __all__)

@@ -7,7 +7,6 @@ import sys
 from svdlab.errors import SvdlabError
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # what torch says on various devices
-_ADVISED = ("does not fit", "decode_chunk")  # parts of what `svdlab.decoding` adds to such an error
 _SMALLER = "Ask for less: fewer num_frames, a smaller width and height, or a smaller decode_chunk (it changes pixels)."
 
 
@@ -22,7 +21,7 @@ def explain(error: BaseException) -> str:
         return str(error)
     if is_out_of_memory(error):
         said = str(error).strip().partition("\n")[0]
-        if any(part in said for part in _ADVISED):
+        if getattr(error, "advised", False):  # by `svdlab.decoding.memory_advice`
             return f"Out of memory: {said[:500]}"
         return f"Out of memory{f' ({said[:300]})' if said else ''}. {_SMALLER}"
     said = str(error) or "no text"

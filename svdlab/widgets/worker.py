@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from svdlab.errors import WidgetError
-from svdlab.sweep.memory import clear_frames, free_memory
+from svdlab.memory import clear_frames, free_memory
 from svdlab.widgets.lines import own_lines
 from svdlab.widgets.words import explain
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.serving import answering
+
 APP = "fal-ai/fast-svd-lcm"
 ID = "2b1c9d7e-5a04-4c35-9a77-1f6b1c0f8f10"
 BREAK = b""  # the connection is closed without an answer
@@ -121,12 +123,5 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serving() -> Iterator[Recorded]:
     """A server while the block runs."""
-    server = Recorded()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with answering(Recorded()) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -11,7 +11,8 @@ import torch
 
 from svdlab.models import catalogue
 from svdlab.models.tiny_random import build
-from tests.models.world import Hub, running, save
+from tests.models.world import Hub, save
+from tests.serving import answering
 
 TEACHER = "laboratory/teacher"
 STUDENT = "laboratory/student"
@@ -77,7 +78,7 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A hub on localhost that the client is allowed to use."""
     from huggingface_hub import constants
 
-    with running(Hub()) as server:
+    with answering(Hub()) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +20,7 @@ from PIL import Image
 from svdlab.images import as_data_uri
 from svdlab.server.connect import preload_path
 from tests.server.running import Running, running
+from tests.serving import answering
 
 HERE = Path(__file__).parent
 SECONDS = 300
@@ -115,13 +115,8 @@ class _Receiver(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="package")
 def hooks() -> Iterator[Hooks]:
-    receiver = Hooks()
-    thread = threading.Thread(target=receiver.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield receiver
-    receiver.shutdown()
-    thread.join()
-    receiver.server_close()
+    with answering(Hooks()) as receiver:
+        yield receiver
 
 
 @pytest.fixture(scope="package")

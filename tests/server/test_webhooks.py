@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import http.server
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from svdlab.server.outbox import Outbox
 from svdlab.server.signing import Signer
 from svdlab.server.store import Store
 from tests.server.running import APP, Running, until
+from tests.serving import answering
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
@@ -47,12 +47,8 @@ def receiver() -> Iterator[Any]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     server.seen, server.answers = [], []
     server.url = f"http://127.0.0.1:{server.server_port}/hook"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with answering(server):
+        yield server
 
 
 @contextlib.contextmanager

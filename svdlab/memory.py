@@ -1,4 +1,4 @@
-"""Memory: let go of what a failed cell holds."""
+"""Memory: let go of what a failed computation holds."""
 
 from __future__ import annotations
 
