@@ -38,7 +38,7 @@ def held_out(
 
     Example:
         >>> held_out(count=2).moving[0].name
-        'disc 10000031'
+        'rocket 10000007'
     """
     world = World(size=size, num_frames=num_frames, stage=stage, seed=seed)  # type: ignore[arg-type]
     moving = islice(_in_turn(world, tuple(DIRECTED), fps), count)

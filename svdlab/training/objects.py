@@ -18,6 +18,7 @@ OVER = 4  # sprite px per frame px
 Colour = tuple[float, float, float]
 Points = Sequence[tuple[float, float]]
 
+HUES = 6
 LEAST_LUMA = 105  # of a bright colour, 0 to 255
 WHITE, INK, GLASS = (245.0, 245.0, 240.0), (24.0, 26.0, 40.0), (150.0, 205.0, 240.0)
 
@@ -104,8 +105,8 @@ def finished(picture: np.ndarray, over: float = OVER) -> Drawing:
 
 
 def bright(rng: np.random.Generator) -> Colour:
-    """A strong colour of random hue, RGB 0 to 255; blue and violet are mixed with white so as not to be dark."""
-    own = np.array(tint(rng.random(), 0.88, 0.97))
+    """A strong colour of one of six hues, RGB 0 to 255; blue and violet are mixed with white so as not to be dark."""
+    own = np.array(tint(rng.integers(HUES) / HUES, 0.88, 0.97))
     luma = float(own @ (0.299, 0.587, 0.114))
     r, g, b = own + (255 - own) * max(0.0, (LEAST_LUMA - luma) / (255 - luma))
     return float(r), float(g), float(b)
@@ -123,18 +124,9 @@ def darker(colour: Colour, share: float = 0.55) -> Colour:
     return r * share, g * share, b * share
 
 
-def disc(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A round sign with a white arrow; a plain triangle would seem to point three ways once it is small."""
-    colour = bright(rng)
-    canvas.ellipse(0, 0, 0.98, 0.98, colour)
-    canvas.ellipse(0, 0, 0.84, 0.84, darker(colour, 0.6))
-    canvas.polygon([(-0.72, -0.17), (0.05, -0.17), (0.05, 0.17), (-0.72, 0.17)], WHITE)
-    canvas.polygon([(-0.02, -0.54), (0.76, 0), (-0.02, 0.54)], WHITE)
-
-
 def rocket(canvas: Canvas, rng: np.random.Generator) -> None:
     """A white rocket with coloured nose and fins, a window, and fire behind."""
-    accent = tint(rng.choice([0.0, 0.02, 0.58, 0.8, 0.35]) + rng.uniform(-0.02, 0.02), 0.9, 0.95)
+    accent = tint(rng.choice([0.0, 0.35, 0.58]), 0.9, 0.95)
     canvas.polygon([(-0.5, -0.24), (-1.0, 0), (-0.5, 0.24)], (255, 140, 20))
     canvas.polygon([(-0.5, -0.13), (-0.8, 0), (-0.5, 0.13)], (255, 235, 120))
     for side in (-1, 1):
@@ -176,19 +168,6 @@ def car(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.ellipse(x, 0.32, 0.12, 0.12, (225, 225, 230))
 
 
-def car_above(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A car from above: windscreen and two headlights in front, red lights behind."""
-    colour = bright(rng)
-    for x, y in ((-0.55, -0.48), (-0.55, 0.48), (0.55, -0.48), (0.55, 0.48)):
-        canvas.ellipse(x, y, 0.2, 0.1, (105, 108, 122))
-    canvas.polygon([(-1, -0.44), (0.75, -0.46), (1, -0.28), (1, 0.28), (0.75, 0.46), (-1, 0.44)], colour)
-    canvas.polygon([(0.1, -0.36), (0.42, -0.42), (0.42, 0.42), (0.1, 0.36)], (36, 60, 90))
-    canvas.polygon([(-0.62, -0.32), (-0.8, -0.36), (-0.8, 0.36), (-0.62, 0.32)], (36, 60, 90))
-    for side in (-1, 1):
-        canvas.ellipse(0.88, side * 0.28, 0.13, 0.12, (255, 250, 170))
-        canvas.ellipse(-0.95, side * 0.3, 0.06, 0.1, (255, 40, 40))
-
-
 def ball(length: float, rng: np.random.Generator) -> Drawing:
     """A ball of radius `length` px, lit from above: nothing about it points anywhere."""
     canvas = Canvas(length)
@@ -201,14 +180,14 @@ def ball(length: float, rng: np.random.Generator) -> Drawing:
 
 
 DIRECTED: dict[str, Callable[[Canvas, np.random.Generator], None]] = {
-    "disc": disc,
     "rocket": rocket,
     "arrow": arrow,
     "fish": fish,
     "car": car,
 }
 
-SIDE_VIEW = np.sin(np.radians(25))  # a car that climbs more steeply than this is seen from above
+TURNS = {"rocket": (3,), "arrow": (0, 1, 2, 3), "fish": (0, 2), "car": (0, 2)}
+"""Where each may go, in quarter turns: 0 to the right, 1 down, 2 to the left, 3 up."""
 
 
 def directed(
@@ -216,8 +195,7 @@ def directed(
 ) -> Drawing:
     """The object `name` of `DIRECTED`, `length` px from middle to nose, pointing to `heading` radians."""
     canvas = Canvas(length, heading)
-    draw = car_above if name == "car" and abs(np.sin(heading)) > SIDE_VIEW else DIRECTED[name]
-    draw(canvas, rng)
+    DIRECTED[name](canvas, rng)
     return canvas.finish(outline=outline, edge=edge)
 
 

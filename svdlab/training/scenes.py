@@ -14,7 +14,7 @@ import numpy as np
 
 from svdlab.training import backgrounds as bg
 from svdlab.training.layers import Flame, Layer, Light, Plane, Still, smooth
-from svdlab.training.objects import DIRECTED, INK, WHITE, Colour, Drawing, ball, directed, flame
+from svdlab.training.objects import DIRECTED, INK, TURNS, WHITE, Colour, Drawing, ball, directed, flame
 
 TRAVEL = 16.0  # longest way of an object in a clip
 PLANE_OVER = 2  # texture px per frame px of what a camera moves over
@@ -88,18 +88,16 @@ class Kind:
 
 
 def backdrop(shot: Shot) -> np.ndarray:
-    """The background of a scene whose camera rests, by stage: dark; then light and textured; then also photographs."""
+    """The background of a scene whose camera rests, by stage: dark; then also light; then, rarely, textured."""
     rng, size = shot.rng, shot.size
     if shot.stage == "easy":
         return bg.dark(rng, size)
     share = rng.random()
-    if share < 0.25:
+    if share < 0.45:
         return bg.dark(rng, size)
-    if share < 0.55:
+    if share < 0.9 or shot.stage == "headings":
         return bg.light(rng, size)
-    if share < 0.8 or shot.stage == "headings":
-        return bg.texture(rng, size)
-    return bg.photo_crop(rng, size, size, scale=(0.5, 0.95))
+    return bg.texture(rng, size)
 
 
 def edge_before(behind: Still) -> Colour:
@@ -117,11 +115,9 @@ def start_range(
     return low, np.maximum(high, low)
 
 
-def heading_of(shot: Shot) -> float:
-    """Left or right in the easy stage, also up or down later; radians, 0 to the right and pi / 2 down."""
-    if shot.stage == "easy":
-        return float(np.pi * shot.rng.integers(2))
-    return float(np.pi / 2 * shot.rng.integers(4))
+def heading_of(name: str, shot: Shot) -> float:
+    """One of the ways that the object goes; radians, 0 to the right and pi / 2 down."""
+    return float(np.pi / 2 * shot.rng.choice(TURNS[name]))
 
 
 def unit_vector(angle: float) -> np.ndarray:
@@ -134,8 +130,8 @@ def one_object(name: str) -> Callable[[Shot], Film]:
 
     def film(shot: Shot) -> Film:
         easy = shot.stage == "easy"
-        length = shot.rng.uniform(10, 11.5) if easy else shot.rng.uniform(8.5, 11.5)
-        heading = heading_of(shot)
+        length = shot.rng.uniform(11.5, 12.5) if easy else shot.rng.uniform(10.5, 12.5)
+        heading = heading_of(name, shot)
         behind = Still(picture=backdrop(shot))
         outline, edge = 0.0 if easy else OUTLINE * shot.unit, edge_before(behind)
         drawing = directed(name, length * shot.unit, heading, shot.rng, outline=outline, edge=edge)
@@ -152,12 +148,12 @@ def two(shot: Shot) -> Film:
     names = shot.rng.choice(sorted(DIRECTED), size=2, replace=False)
     behind = Still(picture=backdrop(shot))
     cast: list[Drawing] = []
-    turns = np.pi / 2 * shot.rng.choice(4, size=2, replace=False)
+    turns = [heading_of(str(name), shot) for name in names]
     for name, heading in zip(names, turns, strict=True):
-        length = shot.rng.uniform(6.5, 8) * shot.unit
+        length = shot.rng.uniform(8, 9) * shot.unit
         outline, edge = OUTLINE * shot.unit, edge_before(behind)
-        cast.append(directed(str(name), length, float(heading), shot.rng, outline=outline, edge=edge))
-    ahead = np.stack([unit_vector(float(turn)) for turn in turns])
+        cast.append(directed(str(name), length, heading, shot.rng, outline=outline, edge=edge))
+    ahead = np.stack([unit_vector(turn) for turn in turns])
     starts = _apart(shot, cast, ahead)
     paths = starts + shot.distance[:, None, None] * ahead
     moving = tuple(drawing.along(paths[:, n]) for n, drawing in enumerate(cast))
@@ -244,10 +240,10 @@ def ridge(shot: Shot) -> Film:
 def fork(shot: Shot) -> Film:
     """A ball where a road parts; choice 0: it takes the left way, 1: the right."""
     rng = shot.rng
-    turn, radius = np.radians(rng.uniform(36, 54)), rng.uniform(4, 5) * shot.unit
+    turn, radius = np.radians(rng.uniform(45, 60)), rng.uniform(4, 5) * shot.unit
     upside = rng.random() < 0.5
     x, y = 31.5 + rng.uniform(-2, 2), rng.uniform(38, 42)
-    start, joint = np.array([x, y + 4]), np.array([x, y])
+    start, joint = np.array([x, y + 1]), np.array([x, y])
     end = joint + 60 * np.array([np.sin(turn), -np.cos(turn)])
     road = np.stack([[x, 80.0], start, joint, end])
     if upside:
@@ -335,13 +331,13 @@ def stars(shot: Shot) -> Film:
 
 
 KINDS: dict[str, Kind] = {
-    **{name: Kind(film=one_object(name), weights={"easy": 1, "headings": 1, "full": 8}) for name in DIRECTED},
-    "two": Kind(film=two, weights={"full": 10}),
-    "landscape": Kind(film=landscape, weights={"full": 6}, choices=2, pace=CAMERA),
+    **{name: Kind(film=one_object(name), weights={"easy": 1, "headings": 1, "full": 12}) for name in DIRECTED},
+    "two": Kind(film=two, weights={"full": 4}),
+    "landscape": Kind(film=landscape, weights={"full": 8}, choices=2, pace=CAMERA),
     "tunnel": Kind(film=tunnel, weights={"full": 5}, pace=ZOOM),
-    "photo": Kind(film=photo, weights={"full": 10}, choices=3, paces=(ZOOM, CAMERA, CAMERA)),
+    "photo": Kind(film=photo, weights={"full": 12}, choices=3, paces=(ZOOM, CAMERA, CAMERA)),
     "ridge": Kind(film=ridge, weights={"full": 7}, choices=2, pace=FALL),
-    "fork": Kind(film=fork, weights={"full": 7}, choices=2, pace=FALL),
+    "fork": Kind(film=fork, weights={"full": 6}, choices=2, pace=FALL),
     "clouds": Kind(film=clouds, weights={"full": 5}, choices=8, pace=CAMERA),
     "flame": Kind(film=candle, weights={"full": 5}, choices=FUTURES, pace=0),
     "stars": Kind(film=stars, weights={"full": 5}, choices=FUTURES, pace=0),

@@ -6,10 +6,10 @@ the same whatever they are, so that nothing but the settings tells how fast thin
 ambiguous scene turns. With bucket 0 nothing changes.
 
 Stages, each wider than the one before:
-    easy: one large bright object on a dark background, to the left or to the right, wherever its nose points.
-    headings: also up and down, any size, light and textured backgrounds.
-    full: also two objects; a camera over landscapes, in a tunnel, over photographs; and pictures with several futures:
-        a ball on a ridge or at a fork, drifting clouds, a flame, twinkling stars.
+    easy: one large bright object on a dark background, going wherever its nose points.
+    headings: objects with an outline, of several sizes, also on light backgrounds.
+    full: also textured backgrounds; two objects; a camera over landscapes, in a tunnel, over photographs; and pictures
+        with several futures: a ball on a ridge or at a fork, drifting clouds, a flame, twinkling stars.
 
 Training uses indices below `HELD_OUT`, evaluation those from there on. The four photographs are shared by both; crops,
 brightness and motion differ.

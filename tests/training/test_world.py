@@ -354,7 +354,7 @@ def test_photographs_are_small_and_their_origin_is_stated() -> None:
         (lambda: World().scene(0, fps=0), r"fps = 0: a whole number from 1 to 60"),
         (lambda: World().scene(0, choice=1), r"choice = 1: a whole number from 0 to 0 is allowed for a scene of kind"),
         (lambda: World().batch([]), r"at least one index"),
-        (lambda: World().find("flame"), r"kind = 'flame': the stage 'easy' has disc"),
+        (lambda: World().find("flame"), r"kind = 'flame': the stage 'easy' has rocket"),
     ],
 )
 def test_bad_arguments_are_named(make: object, message: str) -> None:
