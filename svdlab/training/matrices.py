@@ -47,10 +47,15 @@ class Matrices:
         )
 
     def step(self, learning_rate: float) -> None:
-        """One update from the gradients of the parameters, which share their memory with the views."""
+        """One update from the gradients of the parameters, wherever their memory is by now.
+
+        Distributed training gives parameters other memory when it wraps a network: a view made before would be of no
+        parameter any more.
+        """
         for name, view in self.views.items():
-            grad = self._parameters[name].grad
-            view.grad = None if grad is None else grad.view(view.shape)
+            parameter = self._parameters[name]
+            view.data = parameter.detach().view(view.shape)
+            view.grad = None if parameter.grad is None else parameter.grad.view(view.shape)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()

@@ -43,10 +43,13 @@ class Stage:
     objective: Objective = field(default_factory=Objective)
     batch: int = 4  # clips a step, in each process
     frames: int | None = None  # first frames of each clip; None: all
+    some: int | None = None  # of these, so many are drawn anew in each step and are all that it computes; None: all
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise TrainingError(f"batch = {self.batch}: must be at least 1.")
+        if self.some is not None and self.some < 1:
+            raise TrainingError(f"some = {self.some}: must be at least 1 frame, or left out for all.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,11 @@ class Recipe:
                 "stages",
                 all(stage.frames is None or 2 <= stage.frames <= self.num_frames for stage in self.stages),
                 f"with frames from 2 to num_frames = {self.num_frames}",
+            ),
+            (
+                "stages",
+                all((stage.some or 1) <= (stage.frames or self.num_frames) for stage in self.stages),
+                "with some of at most the frames of a clip",
             ),
             (
                 "decoder",

@@ -20,6 +20,7 @@ from svdlab.models.cards import ModelInfo, weights_gb
 from svdlab.request import Defaults
 from svdlab.training.clips import Ahead
 from svdlab.training.data import Renderer, Source, scene_numbers
+from svdlab.training.frames import draw_numbers
 from svdlab.training.loop import Result, run_loop
 from svdlab.training.networks import build_image_encoder, build_unet, use_plain_attention, write_model
 from svdlab.training.objective import teacher_losses
@@ -180,6 +181,8 @@ def _train_stage(
             generator = torch.Generator(state.device).manual_seed(
                 step_seed(settings.seed, step, folder.name, state.rank)
             )
+            if stage.some is not None:
+                scenes["numbers"] = draw_numbers(scenes["frames"].shape[1], stage.some, generator)
             return teacher_losses(state.modules, moved, scenes, stage.objective, generator)
 
         @cache

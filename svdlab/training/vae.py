@@ -1,9 +1,11 @@
 """The small VAE: an encoder that is constructed, not trained, and a decoder that starts as an upsampling.
 
-The encoder computes 16 numbers of each patch of 8 x 8 pixels: its leading principal components, scaled to about unit
-variance. It is built into stock layers: the strided convolutions split the picture into its phases and project them,
-the residual branches are zero, and the one norm and nonlinearity on the way are passed linearly (see `linear.carry`).
-So a latent is one strided convolution of the picture, to within a percent, and training data is encoded at no cost.
+The encoder computes 16 numbers of each patch of 8 x 8 pixels: its leading principal components, all on one scale. So
+equal errors of latents are equal errors of pixels, and a sampler decides the coarse before the fine, as in pictures;
+when each had unit variance, all was decided at once, and objects broke up into details. It is built into stock layers:
+the strided convolutions split the picture into its phases and project them, the residual branches are zero, and the one
+norm and nonlinearity on the way are passed linearly (see `linear.carry`). So a latent is one strided convolution of the
+picture, to within a percent, and training data is encoded at no cost.
 
 The factor 8 is SVD's own. SVD has 4 latent channels; here a frame has only 8 x 8 latent pixels, and 16 channels tell
 more of it than 4 would at a factor of 4 (a linear reconstruction of 26.3 dB against 24.0 dB), in a quarter of the
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 PATCH = 8  # px a side of what one latent pixel sees
 LATENTS = 16
+LARGEST = 2.0  # deviation of the largest component
 CHANNELS = (96, 64, 96, 96)  # from the picture's size to an eighth of it
 # Constants that outweigh the signal in the statistics of a norm group, as multiples of its unit. Latents may be large
 # (cond_aug noise); colours lie in [-1, 1], and the decoder is trained, for which smaller constants are kinder.
@@ -85,11 +88,10 @@ class Projection:
             return Projection(**tensors, psnr=float(file.metadata()["psnr"]))
 
 
-def fit_pca(frames: np.ndarray, *, patch: int = PATCH, floor: float = 0.2) -> Projection:
-    """Principal components of the patches of some frames.
+def fit_pca(frames: np.ndarray, *, patch: int = PATCH) -> Projection:
+    """Principal components of the patches of some frames, scaled together so that the largest has a deviation of 2.
 
-    Each component is divided by its standard deviation, but by no less than `floor` of the largest: a faint one
-    would otherwise carry the noise of `cond_aug` at many times the strength.
+    The sixteenth has about a twentieth of that; 2 puts most of them near SVD's noise levels of 0.1 to 1.
 
     Args:
         frames: uint8 `[n, height, width, 3]`; a few hundred, of what is to be encoded.
@@ -118,10 +120,10 @@ def fit_pca(frames: np.ndarray, *, patch: int = PATCH, floor: float = 0.2) -> Pr
     if variances[0] < 1e-8:
         raise TrainingError("frames: all patches are alike, so they have no principal components. Give other frames.")
     vectors = vectors * torch.where(vectors.sum(1) < 0, -1.0, 1.0)[:, None]  # eigenvectors come with either sign
-    scale = variances.sqrt().clamp(min=floor * float(variances[0].sqrt()))
-    weight = vectors / scale[:, None]
+    scale = float(variances[0].sqrt()) / LARGEST
+    weight = vectors / scale
     lost = (centred**2).mean() - variances.sum() / len(mean)
-    colour = (vectors * scale[:, None]).reshape(LATENTS, 3, -1).mean(2).T
+    colour = (vectors * scale).reshape(LATENTS, 3, -1).mean(2).T
     return Projection(
         weight=weight.reshape(LATENTS, 3, patch, patch).float(),
         bias=-(weight @ mean).float(),

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from svdlab.errors import TrainingError
@@ -89,3 +95,40 @@ def test_a_checkpoint_of_adamw_is_refused():
 def test_another_optimiser_is_refused_by_name():
     with pytest.raises(TrainingError, match="optimizer = 'sgd': must be 'adamw' or 'muon'"):
         LoopSettings(steps=1, optimizer="sgd")
+
+
+def test_parameters_that_were_given_other_memory_still_learn():
+    """As distributed training does when it wraps a network."""
+    conv = nn.Conv2d(40, 64, 3)
+    matrices = Matrices({"weight": conv.weight}, learning_rate=RATE, weight_decay=0.0)
+    conv.weight.data = conv.weight.data.clone()
+    before = conv.weight.detach().clone()
+    conv(torch.ones(1, 40, 3, 3)).square().mean().backward()
+    matrices.step(RATE)
+    assert not torch.equal(conv.weight.detach(), before)
+
+
+def test_two_processes_learn_the_same_matrices(tmp_path):
+    """Started as the docs say: all that Muon moves has moved, alike in both, by the mean of their gradients."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(out=str(tmp_path)), encoding="utf-8")
+    call = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "PYTHONPATH": str(Path.cwd())}
+    ended = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    before = {f"modules.net.{key}": value for key, value in network().state_dict().items()}
+    for key, value in before.items():
+        assert torch.equal(first[key], second[key])
+        assert not torch.equal(first[key], value), key
+
+
+TWO = """
+from safetensors.torch import save_file
+from tests.training.test_matrices import one_step, state_of
+
+state = state_of(device="cpu")
+assert state.world == 2
+one_step(state, seed=state.rank)
+save_file(state.to_tensors(), r"{out}/" + str(state.rank) + ".safetensors")
+"""

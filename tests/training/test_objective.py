@@ -89,6 +89,21 @@ def test_a_network_that_knows_x0_has_no_loss(projection, modules):
     assert teacher_losses({**modules, "unet": wrong}, projection, scenes, Objective(), seeded(3))["loss"] > 0.05
 
 
+def test_of_some_frames_only_those_are_asked_for(projection, modules):
+    scenes = tensors(WORLD.batch(range(6)))
+    x0 = encode(scenes["frames"].permute(0, 1, 4, 2, 3).float() / 127.5 - 1, projection)
+    scenes["numbers"] = torch.tensor([1, 4, 5])
+    oracle = Oracle(x0[:, scenes["numbers"]])
+    values = teacher_losses({**modules, "unet": oracle}, projection, scenes, Objective(aug_fixed=0.7), seeded(3))
+    assert values["loss"] < 1e-4
+    x, _, ids, _ = oracle.calls[0]
+    clean = (ids[:, 2] == 0) & (x[:, :, 16:] != 0).any(dim=(1, 2, 3, 4))
+    assert clean.any()
+    torch.testing.assert_close(
+        x[clean, :, 16:], x0[clean, :1].expand(-1, 3, -1, -1, -1)
+    )  # frame 0, though not among them
+
+
 def test_what_the_network_is_given(projection, modules):
     scenes = tensors(WORLD.batch(range(64)))
     pixels = scenes["frames"].permute(0, 1, 4, 2, 3).float() / 127.5 - 1
@@ -155,7 +170,7 @@ def test_a_gradient_reaches_every_parameter(projection, modules):
 def test_motion_weights_have_mean_one_and_look_where_things_move(weight, sigma):
     x0 = torch.zeros(1, 3, 4, 4, 4)
     x0[:, 1:, :, :2] = 1  # the upper half changes after the first frame
-    weights = motion_weights(x0, torch.tensor([sigma]), Objective(motion_weight=weight))
+    weights = motion_weights(x0, x0[:, :1], torch.tensor([sigma]), Objective(motion_weight=weight))
     assert float(weights.mean()) == pytest.approx(1, abs=1e-5)
     if sigma > 1:
         assert float(weights[0, 1, 0, 0, 0] / weights[0, 1, 0, 3, 0]) == pytest.approx(1 + weight, rel=1e-4)
