@@ -22,7 +22,7 @@ from svdlab.sweep.cells import Cell, build_cells, count_pixels
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.pictures import Picture, open_pictures
 from svdlab.sweep.ranges import format_values
-from svdlab.sweep.spec import Spec
+from svdlab.sweep.spec import Spec, place_of, placed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,10 +73,13 @@ def prepare_sweep(
         SpecError, RequestError, ImageError, MetricError, WeightsError: in words, before anything is computed.
     """
     _check_fields(spec, pipe)
-    pictures = open_pictures(spec.images, labels=labels or {})
+    with placed(spec, "images"):
+        pictures = open_pictures(spec.images, labels=labels or {})
     drawn = None if spec.grid.seeded else (secrets.randbelow(2**32) if seed is None else seed)
-    cells, notes = build_cells(pictures, spec.grid, defaults=pipe.defaults, model=pipe.fingerprint, seed=drawn)
-    names = metric_names(spec.metrics, encoder=not pipe.hosted)
+    model: dict[str, Any] = {"defaults": pipe.defaults, "model": pipe.fingerprint}
+    cells, notes = build_cells(pictures, spec.grid, **model, seed=drawn, where=lambda name: place_of(spec, name))
+    with placed(spec, "metrics"):
+        names = metric_names(spec.metrics, encoder=not pipe.hosted)
     return Prepared(
         spec=spec,
         model=portable(pipe.describe(), folder),
@@ -94,13 +97,13 @@ def _check_fields(spec: Spec, pipe: Pipeline) -> None:
     """Raise SpecError if the spec sets what the model cannot be told, as a hosted endpoint that lacks the field."""
     if lacking := [name for name in (*spec.grid.axes, *spec.grid.fixed) if name not in pipe.fields]:
         raise SpecError(
-            f"{', '.join(lacking)}: {pipe.name} has no such field. It takes {', '.join(pipe.fields)}; leave out the"
-            " rest, or sweep a model that runs here (`svdlab models`)."
+            f"{place_of(spec, lacking[0])}{', '.join(lacking)}: {pipe.name} has no such field. It takes"
+            f" {', '.join(pipe.fields)}; leave out the rest, or sweep a model that runs here (`svdlab models`)."
         )
     if pipe.hosted and spec.decode != "full":
         raise SpecError(
-            f"decode = {spec.decode!r}: {pipe.name} sends finished frames and no latents, so there is nothing to decode"
-            " later. Use decode = 'full'."
+            f"{place_of(spec, 'decode')}decode = {spec.decode!r}: {pipe.name} sends finished frames and no latents, so"
+            " there is nothing to decode later. Use decode = 'full'."
         )
 
 
