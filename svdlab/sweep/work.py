@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import EndpointError, SweepError
-from svdlab.memory import clear_frames, free_memory
+from svdlab.memory import clear_frames, free_memory, is_out_of_memory
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, quiet_request
 from svdlab.sweep.ledger import Ledger
@@ -149,8 +149,6 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
     try:
         yield failure
     except Exception as error:
-        from svdlab.decoding import is_out_of_memory
-
         if isinstance(error, EndpointError) and error.lasting:  # the next cell would meet it too, and none was billed
             _let_go(ledger, cells)
             raise
