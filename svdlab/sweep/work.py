@@ -20,7 +20,7 @@ from svdlab.sweep.cells import Cell, quiet_request
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
-from svdlab.sweep.plan import Prepared
+from svdlab.sweep.prepare import Prepared
 from svdlab.sweep.strip import make_files
 from svdlab.sweep.writing import FULL, disk_words
 
