@@ -291,6 +291,21 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
     )
 
 
+def read_mp4(folder: Path, key: str) -> bytes:
+    """The mp4 of a cell, as it is on the disk.
+
+    Raises:
+        SweepError: it cannot be read.
+    """
+    path = Path(cell_path(key)) / VIDEO
+    try:
+        return (folder / path).read_bytes()
+    except OSError as error:
+        raise SweepError(
+            f"{path.as_posix()}: cannot be read ({error.strerror}). `svdlab repair {folder}` says what is damaged."
+        ) from None
+
+
 def _array(image: Any) -> Any:
     import numpy as np
 
