@@ -291,7 +291,8 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # decoders meet hostile bytes with exceptions of every kind
         raise _damaged(label, format, error) from error
     _check_size(label, (width, height), max_pixels)
-    if format == "BMP" and any(tile[0] == "bmp_rle" for tile in image.tile) and width * height > MAX_RLE_PIXELS:
+    run_lengths = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
+    if run_lengths and width * height > MAX_RLE_PIXELS:
         raise ImageError(
             f"image: {label} is a run-length encoded bitmap of {width} x {height} pixels, more than the"
             f" {MAX_RLE_PIXELS} that are decoded of this kind. Save it as a PNG."

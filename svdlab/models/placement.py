@@ -100,7 +100,7 @@ def clip_bytes(networks: Mapping[str, Any], size: Defaults) -> dict[str, int]:
         {'none': 13.7, 'slices': 13.7, 'parts': 12.1}
     """
     unet, vae = networks["unet"], networks["vae"]
-    pixels = {"width": size.width, "height": size.height}
+    pixels: dict[str, Any] = {"width": size.width, "height": size.height}
     chunk = min(size.decode_chunk or size.num_frames, size.num_frames)
     rows = 2 if size.max_guidance > 1 else 1
     denoiser = denoiser_bytes(unet, vae, frames=size.num_frames, rows=rows, **pixels)
