@@ -69,6 +69,7 @@ def load_components(
         if narrowed := source.plan.narrowed(half):
             log.info("%s: only fp16 weights are there for %s; widened to fp32", source.info.name, ", ".join(narrowed))
     placed = place(wanted, found, found["info"].defaults, chosen_device)
+    told = placed.way != "none" or (wanted == "auto" and chosen_device.type == "cuda")  # else nothing was done about it
     log.info(
         "%s (%s): device %s (%s), dtype %s (%s)%s",
         found["name"],
@@ -77,7 +78,7 @@ def load_components(
         device_note,
         str(chosen_dtype).removeprefix("torch."),
         dtype_note,
-        "" if wanted == "none" else f", low_memory {placed.way} ({placed.reason})",
+        f", low_memory {placed.way} ({placed.reason})" if told else "",
     )
     hashes = found.pop("hashes")
     home = torch.device("cpu") if placed.way == "parts" else chosen_device
