@@ -37,6 +37,13 @@ err = Console(stderr=True)
 
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")]
+LowMemory = Annotated[
+    str,
+    typer.Option(
+        help="auto: what fits; none; slices: decode in slices, same pixels, slower; parts: and one network on the"
+        " device at a time."
+    ),
+]
 
 
 def _show_version(value: bool) -> None:
@@ -91,9 +98,9 @@ def generate(
         float | None, typer.Option(help="At the last frame; 1 is off. [default: the model's]")
     ] = None,
     decode_chunk: Annotated[int | None, typer.Option(help="Frames a decoder call. [default: the model's]")] = None,
-    low_memory: Annotated[bool, typer.Option("--low-memory", help="Decode in slices: same pixels, slower.")] = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    low_memory: LowMemory = "auto",
 ) -> None:
     """Make one clip of a picture.
 
@@ -177,6 +184,7 @@ def sweep(
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    low_memory: LowMemory = "auto",
 ) -> None:
     """Run a grid of settings; started again, it goes on where it was.
 
@@ -187,7 +195,8 @@ def sweep(
     together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
         how: dict[str, Any] = {"decode": decode, "preview_weights": preview_weights, "batch": together}
-        out.print(plan_spec(spec, out=run, device=device, dtype=dtype, **how), highlight=False)
+        how |= {"device": device, "dtype": dtype, "low_memory": low_memory}
+        out.print(plan_spec(spec, out=run, **how), highlight=False)
         return
     result = run_spec(
         spec,
@@ -198,6 +207,7 @@ def sweep(
         retry=retry,
         device=device,
         dtype=dtype,
+        low_memory=low_memory,
         on_plan=lambda plan: out.print(plan, highlight=False),
     )
     frame = result.frame()
@@ -225,6 +235,9 @@ def status(run: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
         out.print(results_table(frame, axes=list(opened.axes), width=out.width))
     print_failures(frame, out)
     _print_undecoded(frame, run)
+    if others := len(opened.frame(all=True)) - len(frame):
+        cells = "1 more cell" if others == 1 else f"{others} more cells"
+        _print_text(f"{cells} of earlier declarations stay here: Sweep.frame(all=True) marks them in `declared`")
 
 
 @app.command()
@@ -468,7 +481,7 @@ def bench(
 
         pipe = random_pipeline(model, **sizes, device=device, dtype=dtype)
     else:
-        pipe = load(model, device=device, dtype=dtype)
+        pipe = load(model, device=device, dtype=dtype, low_memory="none")  # what stock diffusers is given too
     result = run_bench(pipe, settings)
     table = Table(*HEADER, box=None, padding=(0, 2, 0, 0))
     for texts in result.table():

@@ -60,10 +60,10 @@ def embed_pictures(components: Components, images: np.ndarray, *, chunk: int = 3
         torch.tensor(getattr(components.feature_extractor, name)).view(1, 3, 1, 1)
         for name in ("image_mean", "image_std")
     )
-    parts = []
+    encoder, parts = components.take("image_encoder"), []
     for first in range(0, len(images), chunk):
         pixels = (clip_pixels(to_signed(images[first : first + chunk])) - mean) / std
-        encoded = components.image_encoder(pixels.to(components.device, components.dtype))
+        encoded = encoder(pixels.to(components.device, components.dtype))
         parts.append(encoded.image_embeds.float())
     return torch.cat(parts)
 
@@ -80,7 +80,7 @@ def encode_picture(components: Components, image: np.ndarray, noise: Tensor, con
         `[4, height / factor, width / factor]`, unscaled.
     """
     noised = to_signed(image[None]) + cond_aug * noise
-    vae = components.vae
+    vae = components.take("vae")
     weight = next(vae.encoder.parameters())  # its own type: half-precision models keep an fp32 encoder where they must
     return vae.encode(noised.to(weight.device, weight.dtype)).latent_dist.mode()[0].to(components.dtype)
 

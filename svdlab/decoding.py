@@ -14,23 +14,9 @@ import torch
 from torch import Tensor
 
 from svdlab.low_memory import decode_in_slices
-from svdlab.memory import clear_frames, free_memory
+from svdlab.memory import clear_frames, free_memory, is_out_of_memory
 
 log = logging.getLogger("svdlab")
-
-_HOST = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: the device's, or the host's, for which torch has no class of its own.
-
-    Example:
-        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"))
-        True
-    """
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _HOST)
 
 
 def decode_part(vae: Any, part: Tensor) -> Tensor:

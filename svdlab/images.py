@@ -43,6 +43,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
+MAX_RLE_PIXELS = 4_000_000  # of a run-length bitmap, which PIL decodes in Python, byte by byte
 WHITE = (255, 255, 255)
 
 # Opened through their own classes: Image.open would first apply its own, process-wide size check, and warn.
@@ -290,6 +291,12 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # decoders meet hostile bytes with exceptions of every kind
         raise _damaged(label, format, error) from error
     _check_size(label, (width, height), max_pixels)
+    run_lengths = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
+    if run_lengths and width * height > MAX_RLE_PIXELS:
+        raise ImageError(
+            f"image: {label} is a run-length encoded bitmap of {width} x {height} pixels, more than the"
+            f" {MAX_RLE_PIXELS} that are decoded of this kind. Save it as a PNG."
+        )
     return image
 
 

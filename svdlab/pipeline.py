@@ -22,7 +22,9 @@ from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encod
 from svdlab.decoding import decode_all, denoiser_words, memory_advice
 from svdlab.errors import ModelError, RequestError
 from svdlab.images import image_digest, load_image, prepare
+from svdlab.memory import bytes_free
 from svdlab.models.components import Components
+from svdlab.models.placement import SPARE, decoder_bytes
 from svdlab.preview import Preview, rgb_map
 from svdlab.request import SETTINGS, Defaults, Request
 from svdlab.sample import Look, Sample
@@ -43,7 +45,7 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    low_memory: bool = False,
+    low_memory: str | bool = "auto",
 ) -> Pipeline:
     """Load a model by its catalogue name, from a local diffusers folder, from a hub repository, or a hosted endpoint.
 
@@ -53,8 +55,9 @@ def load(
         device: `auto` (CUDA, else MPS, else CPU), or a torch device.
         dtype: `auto` (float16 on CUDA, else float32), `float32`, `float16` or `bfloat16`.
         revision: commit, tag or branch of a hub repository; of a hosted endpoint, a label of your own.
-        low_memory: decode in slices from the start, and not only where memory runs out: the same pixels, in less memory
-            and more time (`svdlab.low_memory`).
+        low_memory: the way to fit a clip into memory, of which none changes pixels but for rounding: ``"none"``,
+            ``"slices"`` (the decoder in slices, see `svdlab.low_memory`) or ``"parts"`` (and one network on the device
+            at a time); ``"auto"`` takes the first that fits, and logs why. True and False: ``"slices"``, ``"none"``.
 
     Raises:
         ModelError: unknown, missing, gated or unsuitable weights, or a device that is not there.
@@ -68,22 +71,19 @@ def load(
 
         if chosen := [
             *(f"{name} = {value!r}" for name, value in (("device", device), ("dtype", dtype)) if value != "auto"),
-            *(["low_memory = True"] if low_memory else []),
+            *([f"low_memory = {low_memory!r}"] if low_memory not in ("auto", False) else []),
         ]:
             raise ModelError(f"{', '.join(chosen)}: {name_or_path} runs at its host, which chooses. Leave it out.")
         return load_hosted(name_or_path, revision=revision)
 
     from svdlab.models import load_components
 
-    components = load_components(name_or_path, device=device, dtype=dtype, revision=revision)
-    return Pipeline(components, low_memory=low_memory)
+    components = load_components(name_or_path, device=device, dtype=dtype, revision=revision, low_memory=low_memory)
+    return Pipeline(components, adapts=low_memory == "auto")
 
 
 class Pipeline:
     """Image-to-video with one set of components.
-
-    Attributes:
-        low_memory: decode in slices from the start.
 
     Example:
         >>> pipe = load("tiny-random")
@@ -91,15 +91,19 @@ class Pipeline:
         >>> clip.frames.shape
         (25, 64, 64, 3)
 
+    Args:
+        components: the networks, and the way they are placed (`svdlab.models.placement`).
+        adapts: decode in slices also where the plain decoder would not fit what is free for the clip in hand.
+
     Attributes:
         hosted: whether the model runs at a host, where clips are paid calls (`svdlab.hosted`).
     """
 
     hosted = False
 
-    def __init__(self, components: Components, *, low_memory: bool = False) -> None:
+    def __init__(self, components: Components, *, adapts: bool = False) -> None:
         self.components = components
-        self.low_memory = low_memory
+        self.adapts = adapts
         self._tight = math.inf  # numbers in the smallest chunk of latents for which the plain decoder ran out of memory
         self._cache = TensorCache(CACHE_BYTES)
         vae = components.vae
@@ -133,6 +137,11 @@ class Pipeline:
         if self.components.info.kind != "random":
             return None
         return f"{self.name} has random weights: its clips are coloured noise, for trying the machinery only."
+
+    @property
+    def low_memory(self) -> str:
+        """How a clip is fitted into memory: `none`, `slices` or `parts` (`svdlab.models.placement`)."""
+        return self.components.low_memory
 
     @property
     def device(self) -> torch.device:
@@ -254,17 +263,23 @@ class Pipeline:
             torch.OutOfMemoryError, MemoryError: the text names the largest `decode_chunk` that fits.
             ModelError: the decoder's output is not finite.
         """
-        return self._decode(latents, decode_chunk)[0]
+        return self.decode_noted(latents, decode_chunk=decode_chunk)[0]
 
     @torch.no_grad()
-    def _decode(self, latents: Tensor, decode_chunk: int | None) -> tuple[np.ndarray, bool]:
-        """Frames, and whether they were decoded in slices."""
-        vae = self.components.vae
+    def decode_noted(self, latents: Tensor, *, decode_chunk: int | None = None) -> tuple[np.ndarray, bool]:
+        """As `decode`: the frames, and whether they were decoded in slices, for what records it.
+
+        Example:
+            >>> pipe.decode_noted(clip.latents)[1]
+            False
+        """
+        vae = self.components.take("vae")
         scaled = latents.to(self.device, self.components.dtype) / vae.config["scaling_factor"]
-        size = scaled[: decode_chunk or len(scaled)].numel()
-        decoded, sliced = decode_all(vae, scaled, decode_chunk, in_slices=self.low_memory or size >= self._tight)
-        if sliced and not self.low_memory:
-            self._tight = min(self._tight, size)
+        chunk = scaled[: decode_chunk or len(scaled)]
+        in_slices = self.low_memory != "none" or chunk.numel() >= self._tight or self._is_too_large(chunk)
+        decoded, sliced = decode_all(vae, scaled, decode_chunk, in_slices=in_slices)
+        if sliced and not in_slices:
+            self._tight = min(self._tight, chunk.numel())
         pixels = (decoded.float() / 2 + 0.5).clamp(0, 1)
         if not bool(torch.isfinite(pixels).all()):
             raise ModelError(
@@ -272,6 +287,22 @@ class Pipeline:
                 " little range: try dtype='float32'."
             )
         return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), sliced
+
+    def _is_too_large(self, chunk: Tensor) -> bool:
+        """Whether the plain decoder would not fit what is free now. On a CPU it would not fail but be killed."""
+        free = bytes_free(self.device) if self.adapts else None
+        if free is None:
+            return False
+        vae = self.components.vae
+        frames, _, height, width = chunk.shape
+        factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+        need = SPARE * decoder_bytes(vae, frames=frames, width=width * factor, height=height * factor)
+        if need > free:
+            log.info(
+                "decoding in slices: %d frames at once take about %.1f GB the plain way, %.1f GB are free",
+                *(frames, need / 1e9, free / 1e9),
+            )
+        return need > free
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """CLIP embeddings of uint8 pictures `[n, height, width, 3]`, float32 `[n, channels]`, not normalised.
@@ -344,7 +375,7 @@ class Pipeline:
 
         It stops with words at the first value that is not finite.
         """
-        unet, dtype = self.components.unet, self.components.dtype
+        dtype = self.components.dtype
         first = requests[0]
         frames = first.num_frames or 1
         embedding = torch.stack([part.embedding for part in conditioning])
@@ -368,9 +399,9 @@ class Pipeline:
             model_input = torch.cat([x.to(dtype), latent], dim=2)
             t = torch.tensor(c_noise, dtype=torch.float32, device=self.device)
             with memory_advice(advice):
-                v = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)[
-                    0
-                ].float()
+                unet = self.components.take("unet")
+                out = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)
+            v = out[0].float()
             if guided:
                 without, conditioned = v.chunk(2)
                 v = without + scale * (conditioned - without)
@@ -424,7 +455,7 @@ class Pipeline:
         request = job.requests[row]
         seconds, spent = self._costs(job, row)
         job.watch.restart()
-        frames, sliced = self._decode(latents, request.decode_chunk)
+        frames, sliced = self.decode_noted(latents, decode_chunk=request.decode_chunk)
         decode = job.watch.split()
         return Clip(
             frames=frames,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import svdlab as sl
-from svdlab.decoding import denoiser_words, is_out_of_memory
+from svdlab.decoding import denoiser_words
 from svdlab.errors import ModelError
 
 DEVICE = torch.OutOfMemoryError("tried to allocate 20.00 GiB.")
@@ -76,21 +76,6 @@ def test_other_errors_pass_as_they_are(pipe, room_for):
     with pytest.raises(RuntimeError, match=r"^shapes do not fit$"):
         pipe.decode(latents(4))
     assert seen == [4]
-
-
-def test_what_counts_as_out_of_memory():
-    assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(DEVICE)
-    assert is_out_of_memory(HOST)
-    assert not is_out_of_memory(RuntimeError("no"))
-    assert not is_out_of_memory(ValueError("can't allocate memory"))
-
-
-def test_the_hosts_own_error_is_recognised():
-    """The real one, of an allocation that no machine can make."""
-    with pytest.raises(RuntimeError) as real:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(real.value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

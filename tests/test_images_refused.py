@@ -181,6 +181,20 @@ def test_a_small_tiff_with_huge_tiles_is_refused() -> None:
         load_image(uri(data))
 
 
+def rle_bitmap(width: int, height: int) -> bytes:
+    """Ends after its first line of one pixel: 62 bytes that PIL fills up to the whole width."""
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, 0, 0, 0, 1, 0) + bytes(4)
+    body = bytes([1, 0, 0, 0, 0, 1])
+    return b"BM" + struct.pack("<IHHI", 14 + len(head) + len(body), 0, 0, 14 + len(head)) + head + body
+
+
+def test_a_large_run_length_bitmap_is_refused_before_it_is_decoded() -> None:
+    """PIL would append each of its pixels on its own: minutes, for a file of a few bytes."""
+    with pytest.raises(ImageError, match=r"run-length encoded bitmap of 4000001 x 1 pixels, more than the 4000000"):
+        load_image(uri(rle_bitmap(4_000_001, 1)))
+    assert load_image(uri(rle_bitmap(200, 1))).size == (200, 1)
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_a_lower_limit_of_pils_own_does_not_leak(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = uri(packed(Image.new("RGB", (64, 64), "white"), format))

@@ -73,7 +73,7 @@ def test_every_frame_is_seen_by_the_first(vae):
 
 @pytest.mark.parametrize("decode_chunk", [None, 2, 3])
 def test_a_pipeline_asked_for_low_memory_makes_the_same_frames_of_any_chunk(one_thread, decode_chunk):
-    usual, slow = sl.load("tiny-random", device="cpu"), sl.load("tiny-random", device="cpu", low_memory=True)
+    usual, slow = sl.load("tiny-random", device="cpu"), sl.load("tiny-random", device="cpu", low_memory="slices")
     call = {"steps": 1, "num_frames": 5, "seed": 0, "decode_chunk": decode_chunk}
     one, two = usual(sl.examples.path("rocket"), **call), slow(sl.examples.path("rocket"), **call)
     assert (one.frames == two.frames).all()

@@ -6,12 +6,12 @@ What they make is noise. They are for `svdlab bench --random-weights` on machine
 from __future__ import annotations
 
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from svdlab.errors import BenchError
+from svdlab.memory import bytes_free
 from svdlab.models import CATALOGUE
 from svdlab.models.components import Components
 from svdlab.models.device import choose_device, choose_dtype, dtype_name
@@ -89,18 +89,6 @@ def bytes_needed(num_frames: int, width: int, height: int, dtype: torch.dtype) -
     return (weights + HELD * WIDEST * num_frames * width * height) * dtype.itemsize
 
 
-def bytes_free(device: torch.device) -> int:
-    """Memory of a device that can be had now; of a CPU, the system's, as far as the process may have it."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123 - a file of the system
-            free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return free
-
-
 def random_pipeline(
     model: str,
     *,
@@ -134,7 +122,7 @@ def random_pipeline(
     own = info.defaults
     size = (num_frames or own.num_frames, width or own.width, height or own.height)
     need, free = bytes_needed(*size, kind), bytes_free(place)
-    if need > free:
+    if free is not None and need > free:
         raise BenchError(
             f"{model} with random weights, {size[0]}x{size[2]}x{size[1]} in {dtype_name(kind)}: needs at least"
             f" {need / 1e9:.1f} GB on {place}, and {free / 1e9:.1f} GB are free. Take fewer frames or a smaller size"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from svdlab.memory import free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -43,3 +45,29 @@ class Components:
     fingerprint: str  # "<16 hex digits of the content's hash>-<fp32, fp16 or bf16>"; no path, no device
     revision: str | None  # resolved commit on the hub ("<UNet's>+<base's>" for a student); None for local weights
     source: str  # in words, for people: never part of a key
+    low_memory: str = "none"  # one of `svdlab.models.placement.WAYS`; with "parts", `take` a network before its call
+
+    def take(self, part: str) -> Any:
+        """A network (`unet`, `vae` or `image_encoder`) on the device; with "parts" the other two leave it first.
+
+        Example:
+            >>> components.take("vae").decode(latents, num_frames=25)
+        """
+        network = getattr(self, part)
+        if self.low_memory == "parts" and _place_of(network).type != self.device.type:
+            for name in ("unet", "vae", "image_encoder"):
+                if name != part:
+                    _move(getattr(self, name), "cpu")
+            free_memory()
+            _move(network, self.device)
+        return network
+
+
+def _place_of(network: Any) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _move(network: Any, place: Any) -> None:
+    import torch
+
+    torch.nn.Module.to(network, device=place)  # the plain method: those of the libraries talk

@@ -17,6 +17,7 @@ from svdlab.models.components import Components
 from svdlab.models.device import choose_device, choose_dtype, dtype_name
 from svdlab.models.fingerprint import fingerprint, hash_config, hash_tensors, hash_weights
 from svdlab.models.layout import read_configs
+from svdlab.models.placement import PARTS, check_way, place
 from svdlab.models.sources import Source, locate
 from svdlab.models.weights import check_shapes, read_shapes
 
@@ -33,6 +34,7 @@ def load_components(
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
     download: bool = True,
+    low_memory: str | bool = "none",
 ) -> Components:
     """Load a model: its UNet, VAE, image encoder and feature extractor.
 
@@ -43,6 +45,8 @@ def load_components(
         dtype: "auto" (fp16 on CUDA, else fp32), "fp32", "fp16", "bf16", or a torch.dtype.
         revision: branch, tag or commit on the hub; None: the catalogue's, else the main branch.
         download: False never uses the network. So does the environment variable HF_HUB_OFFLINE=1.
+        low_memory: "none", "slices", "parts", or "auto" for what fits (`svdlab.models.placement`). With "parts" the
+            networks stay in the machine's memory until `Components.take` brings one to the device.
 
     Raises:
         ModelError: the model is unknown, missing, gated, damaged, pickled or of another kind; its parts do not fit; or
@@ -55,6 +59,7 @@ def load_components(
     """
     chosen_device, device_note = choose_device(device)
     chosen_dtype, dtype_note = choose_dtype(dtype, chosen_device)
+    wanted = check_way(low_memory)
     if os.fspath(name_or_path) == "tiny-random":
         found = _build_random(revision)
     else:
@@ -63,24 +68,29 @@ def load_components(
         found = _load(source, chosen_dtype)
         if narrowed := source.plan.narrowed(half):
             log.info("%s: only fp16 weights are there for %s; widened to fp32", source.info.name, ", ".join(narrowed))
+    placed = place(wanted, found, found["info"].defaults, chosen_device)
+    told = placed.way != "none" or (wanted == "auto" and chosen_device.type == "cuda")  # else nothing was done about it
     log.info(
-        "%s (%s): device %s (%s), dtype %s (%s)",
+        "%s (%s): device %s (%s), dtype %s (%s)%s",
         found["name"],
         found["source"],
         chosen_device,
         device_note,
         str(chosen_dtype).removeprefix("torch."),
         dtype_note,
+        f", low_memory {placed.way} ({placed.reason})" if told else "",
     )
     hashes = found.pop("hashes")
-    for part in ("unet", "vae", "image_encoder"):
-        found[part] = _move(found[part], part, chosen_device, chosen_dtype, found["info"].memory_gb)
+    home = torch.device("cpu") if placed.way == "parts" else chosen_device
+    for part in PARTS:
+        found[part] = _move(found[part], part, home, chosen_dtype, found["info"].memory_gb)
     return Components(
         **found,
         defaults=found["info"].defaults,
         device=chosen_device,
         dtype=chosen_dtype,
         fingerprint=fingerprint(hashes, dtype_name(chosen_dtype)),
+        low_memory=placed.way,
     )
 
 

@@ -14,7 +14,7 @@ from svdlab.sweep.handle import Sweep
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.plan import Plan, make_plan
 from svdlab.sweep.run import Options, prepare_in, run
-from svdlab.sweep.spec import Spec, change_decode, make_spec, read_spec, stored_spec
+from svdlab.sweep.spec import Spec, change_decode, make_spec, placed, read_spec, stored_spec
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
@@ -120,6 +120,7 @@ def run_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    low_memory: str | bool = "auto",
     decode: str | None = None,
     preview_weights: Target | None = None,
     batch: Batch = 1,
@@ -135,7 +136,7 @@ def run_spec(
         spec: see above.
         out: the run directory; by default ``runs/<name>`` in the working directory, or the directory given as `spec`.
         pipe: used instead of loading the spec's model.
-        device, dtype: how to load the model, see `svdlab.load`.
+        device, dtype, low_memory: how to load the model, see `svdlab.load`.
         decode, preview_weights: in place of the spec's, see `sweep`; None leaves what it says.
         batch, retry, progress, on_plan, on_cell, stop: see `sweep`.
 
@@ -149,7 +150,8 @@ def run_spec(
     options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     spec, folder = _spec_and_folder(spec, out)
     spec = change_decode(spec, decode, preview_weights)
-    return _run(spec, _pipe_of(spec, pipe, device, dtype), folder, options)
+    loaded = _pipe_of(spec, pipe, device=device, dtype=dtype, low_memory=low_memory)
+    return _run(spec, loaded, folder, options)
 
 
 def plan_spec(
@@ -159,6 +161,7 @@ def plan_spec(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
+    low_memory: str | bool = "auto",
     decode: str | None = None,
     preview_weights: Target | None = None,
     batch: Batch = 1,
@@ -175,7 +178,7 @@ def plan_spec(
     options = Options(retry=retry, batch=batch)
     spec, folder = _spec_and_folder(spec, out)
     spec = change_decode(spec, decode, preview_weights)
-    pipe = _pipe_of(spec, pipe, device, dtype)
+    pipe = _pipe_of(spec, pipe, device=device, dtype=dtype, low_memory=low_memory)
     check_batch_size(batch, timing=spec.timing, hosted=pipe.hosted)
     prepared, _ = prepare_in(spec, pipe, folder)
     if not (folder / FILE).exists():
@@ -223,12 +226,13 @@ def _spec_and_folder(spec: Spec | Target, out: Target | None) -> tuple[Spec, Pat
     return spec, default if out is None else Path(out)
 
 
-def _pipe_of(spec: Spec, pipe: Pipeline | None, device: str, dtype: str) -> Pipeline:
+def _pipe_of(spec: Spec, pipe: Pipeline | None, **how: Any) -> Pipeline:
     if pipe is not None:
         return pipe
     if spec.model is None:
         raise SpecError("model: the spec names none; give its name, or pass pipe=.")
-    return _load(spec.model, device=device, dtype=dtype)
+    with placed(spec, "model"):
+        return _load(spec.model, **how)
 
 
 def _load(pipe: Pipeline | str, **options: Any) -> Pipeline:

@@ -261,6 +261,7 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
             f"{key}: is not decoded yet, so it has no frames to read. Sweep.decode() makes and keeps them, also"
             f" `svdlab decode {folder}`; with pipe= they are decoded from its latents."
         )
+    sliced = bool(manifest.get("low_memory", False))
     if pipe is None:
         from svdlab.video import read_video
 
@@ -270,7 +271,7 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         raise SweepError(f"{key}: cannot be decoded, {why}. Leave `pipe` out to take the frames of its mp4.")
     else:
         began = time.perf_counter()
-        frames = pipe.decode(latents, decode_chunk=request.decode_chunk)
+        frames, sliced = pipe.decode_noted(latents, decode_chunk=request.decode_chunk)
         decode = time.perf_counter() - began
     seconds, spent = manifest["seconds"], manifest["seconds_spent"]
     if VIDEO not in manifest["files"]:  # decoded now for the first time
@@ -286,8 +287,23 @@ def load_clip(folder: Path, key: str, *, pipe: Pipeline | None = None) -> Clip:
         seconds_spent=spent,
         vram_peak_mb=manifest["vram_peak_mb"],
         model=manifest["model"],
-        low_memory=bool(manifest.get("low_memory", False)),
+        low_memory=sliced,
     )
+
+
+def read_mp4(folder: Path, key: str) -> bytes:
+    """The mp4 of a cell, as it is on the disk.
+
+    Raises:
+        SweepError: it cannot be read.
+    """
+    path = Path(cell_path(key)) / VIDEO
+    try:
+        return (folder / path).read_bytes()
+    except OSError as error:
+        raise SweepError(
+            f"{path.as_posix()}: cannot be read ({error.strerror}). `svdlab repair {folder}` says what is damaged."
+        ) from None
 
 
 def _array(image: Any) -> Any:

@@ -13,7 +13,7 @@ from svdlab.sweep.artifacts import LATENTS, load_clip, read_manifest, update_man
 from svdlab.sweep.frame import export
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.measure import DECODED, VIDEO, measure
-from svdlab.sweep.plan import metric_names
+from svdlab.sweep.prepare import metric_names
 from svdlab.sweep.progress import counted
 from svdlab.sweep.writing import writing
 

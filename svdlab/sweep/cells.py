@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,13 @@ def count_pixels(settings: Mapping[str, Any]) -> int:
 
 
 def build_cells(
-    pictures: Iterable[Picture], grid: Grid, *, defaults: Defaults, model: str, seed: int | None
+    pictures: Iterable[Picture],
+    grid: Grid,
+    *,
+    defaults: Defaults,
+    model: str,
+    seed: int | None,
+    where: Callable[[str], str] = lambda name: "",
 ) -> tuple[tuple[Cell, ...], tuple[str, ...]]:
     """All cells in the order of the grid, pictures outermost, and what was worth a warning, each text once.
 
@@ -64,6 +71,7 @@ def build_cells(
         defaults: of the model, for the settings that are left open.
         model: fingerprint of the weights.
         seed: for all cells, if the grid has no seeds.
+        where: a setting -> the beginning of an error's text about it.
 
     Raises:
         SpecError: combinations that no request can have; the first ten are named.
@@ -77,7 +85,8 @@ def build_cells(
                 request = Request(image="unnamed", **({} if grid.seeded else {"seed": seed}), **point)
                 points.append(request.resolve(defaults).settings())
             except RequestError as error:
-                problems[str(error)] = None
+                name = re.match(r"\w*", str(error))
+                problems[f"{where(name[0] if name else '')}{error}"] = None
     if problems:
         more = f"\n... and {len(problems) - MOST_PROBLEMS} more" if len(problems) > MOST_PROBLEMS else ""
         raise SpecError("cells that cannot be:\n" + "\n".join(list(problems)[:MOST_PROBLEMS]) + more)

@@ -164,6 +164,7 @@ def decode_cell(folder: Path, ledger: Ledger | None, key: str, *, pipe: Pipeline
     manifest |= {
         "seconds": dict(clip.seconds),
         "seconds_spent": clip.seconds_spent,
+        "low_memory": clip.low_memory,
         "elapsed": manifest["elapsed"] + time.perf_counter() - began,
         "metrics": {**manifest["metrics"], **metrics},
         "decoded": {"finished": now(), "device": str(pipe.device), "versions": versions()},

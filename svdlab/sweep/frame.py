@@ -68,6 +68,18 @@ def _build_frame(ledger: Ledger, all: bool) -> pd.DataFrame:
     return frame
 
 
+def build_metric_table(ledger: Ledger) -> pd.DataFrame:
+    """Every metric value of a run directory with its provenance, see `svdlab.sweep.handle.Sweep.metric_table`."""
+    import pandas as pd
+
+    with ledger.transaction():
+        known = ledger.references()
+        rows = [dict(row) for row in ledger.metrics()]
+    for row in rows:
+        row["reference"] = known.get((row["cell"], row["name"]), {}).get("cell")
+    return pd.DataFrame(rows, columns=["cell", "name", "value", "version", "source", "error", "reference"])
+
+
 def build_row(ledger: Ledger, key: str) -> dict[str, Any]:
     """One cell as a dict with the names of the frame's columns; None for what is not there."""
     with ledger.transaction():

@@ -12,7 +12,7 @@ from svdlab.errors import SweepError
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import backfill
 from svdlab.sweep.decode import decode_cells, look, model_of
-from svdlab.sweep.frame import build_frame, metric_versions, write_csv, write_parquet
+from svdlab.sweep.frame import build_frame, build_metric_table, metric_versions, write_csv, write_parquet
 from svdlab.sweep.ledger import Ledger, is_undecoded
 from svdlab.sweep.plan import Plan
 
@@ -113,14 +113,8 @@ class Sweep:
         `video` (the mp4, which is lossy). `reference` is, for the metrics that compare (`against`), the key of the cell
         that was compared with; whose it is stands in the manifest.
         """
-        import pandas as pd
-
-        with self._ledger() as ledger, ledger.transaction():
-            known = ledger.references()
-            rows = [dict(row) for row in ledger.metrics()]
-        for row in rows:
-            row["reference"] = known.get((row["cell"], row["name"]), {}).get("cell")
-        return pd.DataFrame(rows, columns=["cell", "name", "value", "version", "source", "error", "reference"])
+        with self._ledger() as ledger:
+            return build_metric_table(ledger)
 
     def status(self) -> dict[str, int]:
         """Status -> number of cells of the current declaration: pending, running, done, failed, skipped.
@@ -160,13 +154,7 @@ class Sweep:
             clip = look(self.path, cell, pipe=self._model())
             if not self._is_decoded(cell):  # nothing could be kept
                 return clip.to_mp4()
-        try:
-            return (self.path / artifacts.cell_path(cell) / artifacts.VIDEO).read_bytes()
-        except OSError as error:
-            raise SweepError(
-                f"{artifacts.cell_path(cell)}/{artifacts.VIDEO}: cannot be read ({error.strerror})."
-                f" `svdlab repair {self.path}` says what is damaged."
-            ) from None
+        return artifacts.read_mp4(self.path, cell)
 
     def decode(
         self, cells: Iterable[str] | None = None, *, pipe: Pipeline | None = None, progress: bool = True

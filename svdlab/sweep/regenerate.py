@@ -59,7 +59,7 @@ def regenerate(
     pipe: Pipeline | None = None,
     device: str = "auto",
     dtype: str = "auto",
-    low_memory: bool = False,
+    low_memory: str | bool = "auto",
 ) -> Regenerated:
     """Make a finished cell again from what its manifest records, and compare latents with the stored ones.
 
@@ -71,7 +71,7 @@ def regenerate(
         image: the picture, where the run directory with its copy is not around the manifest.
         pipe: used instead of loading the model that the manifest names.
         device, dtype: to load the model with; ``"auto"`` takes the cell's device, if it is there, and its precision.
-        low_memory: decode in slices, see `svdlab.load`.
+        low_memory: see `svdlab.load`.
 
     Raises:
         SweepError: there is no such cell, its manifest is damaged, or the picture is missing or another one.
@@ -145,7 +145,7 @@ def _picture(place: Path, manifest: Mapping[str, Any], image: Any) -> Any:
     return picture
 
 
-def _load(manifest: Mapping[str, Any], device: str, dtype: str, low_memory: bool) -> Pipeline:
+def _load(manifest: Mapping[str, Any], device: str, dtype: str, low_memory: str | bool) -> Pipeline:
     from svdlab.models import CATALOGUE
     from svdlab.pipeline import load
 

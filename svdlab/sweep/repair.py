@@ -20,9 +20,10 @@ from svdlab.sweep.cells import quiet_request
 from svdlab.sweep.database import BESIDE, connect, trouble
 from svdlab.sweep.frame import export
 from svdlab.sweep.keys import canonical_json, cell_key
-from svdlab.sweep.ledger import FILE, Ledger, is_undecoded, row_of
+from svdlab.sweep.ledger import FILE, Ledger, is_undecoded
 from svdlab.sweep.lock import locked
 from svdlab.sweep.progress import counted
+from svdlab.sweep.schema import row_of
 from svdlab.sweep.writing import opened
 
 _DECIDING = ("num_frames", "min_guidance", "max_guidance")  # what a model fills in may depend on these

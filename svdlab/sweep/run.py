@@ -23,7 +23,8 @@ from svdlab.sweep.decode import decode_all
 from svdlab.sweep.frame import build_row, export
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.ledger import FILE, Ledger
-from svdlab.sweep.plan import Plan, Prepared, check_disk, is_todo, lacking, make_plan, prepare_sweep, to_decode
+from svdlab.sweep.plan import Plan, check_disk, is_todo, lacking, make_plan, to_decode
+from svdlab.sweep.prepare import Prepared, prepare_sweep
 from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
 from svdlab.sweep.work import Work

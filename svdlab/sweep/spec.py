@@ -20,18 +20,19 @@ A file looks like this; paths are relative to its folder::
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from svdlab.errors import SpecError
+from svdlab.errors import EndpointError, ImageError, MetricError, ModelError, SpecError, WeightsError
 from svdlab.images import ImageSource
 from svdlab.request import SETTINGS
 from svdlab.sweep.grid import Grid, make_grid
@@ -208,8 +209,7 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
         raise SpecError(f"{path}: is not valid TOML: {error}.") from None
 
     def where(table: str, key: str) -> str:
-        line = _line_of(text, table, key)
-        return f"{path}{f':{line}' if line else ''}: {f'[{table}] ' if table else ''}"
+        return _where(path, text, table, key)
 
     _check_keys(data, _KEYS, "", where)
     for table in ("grid", "fixed", "engine"):
@@ -260,6 +260,45 @@ def _check_keys(
             if key in SETTINGS:
                 hint = " It is a setting: put it under [grid] or [fixed]."
             raise SpecError(f"{where(table, key)}{key}: there is no such key.{hint} Allowed are {', '.join(allowed)}.")
+
+
+def place_of(spec: Spec, key: str) -> str:
+    """The beginning of an error's text about a key of the spec: file, line and table; empty where there is no file.
+
+    Example:
+        >>> place_of(read_spec("experiments/quickstart.toml"), "steps")
+        'experiments/quickstart.toml:12: [grid] '
+    """
+    if spec.file is None:
+        return ""
+    table = "grid" if key in spec.grid.axes else "fixed" if key in spec.grid.fixed else ""
+    try:
+        text = spec.file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):  # it was read once; meanwhile it is gone
+        text = ""
+    return _where(spec.file, text, table, key)
+
+
+@contextlib.contextmanager
+def placed(spec: Spec, key: str) -> Iterator[None]:
+    """Errors of the block, which reads what a key of the spec names, begin with the file and line of that key.
+
+    Example:
+        >>> with placed(spec, "model"):
+        ...     pipe = load(spec.model)
+    """
+    try:
+        yield
+    except (ImageError, MetricError, ModelError, SpecError, WeightsError) as error:
+        where = place_of(spec, key)
+        if not where or isinstance(error, EndpointError):  # which carries more than its text
+            raise
+        raise type(error)(f"{where}{error}") from error
+
+
+def _where(path: Path, text: str, table: str, key: str) -> str:
+    line = _line_of(text, table, key)
+    return f"{path}{f':{line}' if line else ''}: {f'[{table}] ' if table else ''}"
 
 
 def _line_of(text: str, table: str, key: str) -> int | None:

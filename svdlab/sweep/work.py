@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from svdlab.errors import EndpointError, SweepError
-from svdlab.memory import clear_frames, free_memory
+from svdlab.memory import clear_frames, free_memory, is_out_of_memory
 from svdlab.sweep import artifacts
 from svdlab.sweep.cells import Cell, quiet_request
 from svdlab.sweep.ledger import Ledger
 from svdlab.sweep.lock import now
 from svdlab.sweep.measure import MEMORY, measure
-from svdlab.sweep.plan import Prepared
+from svdlab.sweep.prepare import Prepared
 from svdlab.sweep.strip import make_files
 from svdlab.sweep.writing import FULL, disk_words
 
@@ -149,8 +149,6 @@ def _freeing(cells: Sequence[Cell], ledger: Ledger) -> Iterator[list[str]]:
     try:
         yield failure
     except Exception as error:
-        from svdlab.decoding import is_out_of_memory
-
         if isinstance(error, EndpointError) and error.lasting:  # the next cell would meet it too, and none was billed
             _let_go(ledger, cells)
             raise

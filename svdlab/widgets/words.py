@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 from svdlab.errors import SvdlabError
+from svdlab.memory import is_out_of_memory
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # what torch says on various devices
 _SMALLER = "Ask for less: fewer num_frames, a smaller width and height, or a smaller decode_chunk (it changes pixels)."
 
 
@@ -26,11 +24,3 @@ def explain(error: BaseException) -> str:
         return f"Out of memory{f' ({said[:300]})' if said else ''}. {_SMALLER}"
     said = str(error) or "no text"
     return f"Unexpected {type(error).__name__}: {said[:500]}. The details are in its attribute `traceback`."
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on a device or on the machine."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _OUT_OF_MEMORY)

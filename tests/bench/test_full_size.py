@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from svdlab.bench.full_size import build_parts, bytes_free, bytes_needed, random_pipeline
+from svdlab.bench.full_size import build_parts, bytes_needed, random_pipeline
 from svdlab.errors import BenchError
+from svdlab.memory import bytes_free
 
 
 def test_networks_have_as_many_weights_as_published():

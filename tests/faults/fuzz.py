@@ -88,7 +88,7 @@ def fuzz(target: str, minutes: float, home: Path) -> None:
     corpus.mkdir()
     for number, data in enumerate([*seeds(target), *(path.read_bytes() for path in sorted(FOUND.glob(f"{target}-*")))]):
         (corpus / f"seed-{number}").write_bytes(data)
-    options = [f"-max_total_time={minutes * 60:.0f}", "-max_len=4096", "-timeout=60", f"-artifact_prefix={home}/"]
+    options = [f"-max_total_time={minutes * 60:.0f}", "-max_len=4096", "-timeout=300", f"-artifact_prefix={home}/"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], lambda data: TARGETS[target](data, home))
     atheris.Fuzz()
 

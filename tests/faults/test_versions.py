@@ -7,8 +7,10 @@ import sqlite3
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import svdlab as sl
+from svdlab.cli import app
 from svdlab.errors import NewerError, SweepError
 from svdlab.files import sha256_file
 from svdlab.sweep.artifacts import MANIFEST, cell_path
@@ -76,7 +78,11 @@ def test_values_taken_out_of_a_spec_stay_and_are_marked_and_added_ones_run(run, 
     every = edited.frame(all=True)
     assert sorted(every["seed"]) == [0, 0, 1, 1, 2, 2]
     assert set(every["status"]) == {"done"}
-    assert set(every[~every["cell"].isin(edited.frame()["cell"])]["seed"]) == {0}
+    assert set(every[~every["declared"]]["seed"]) == {0}
+    assert set(every[every["declared"]]["cell"]) == set(edited.frame()["cell"])
+    said = CliRunner().invoke(app, ["status", str(run)])
+    assert said.exit_code == 0
+    assert "2 more cells of earlier declarations stay here: Sweep.frame(all=True) marks them" in said.output
     assert sweep_in(run).plan.todo == 0  # and are there when they come back
 
 

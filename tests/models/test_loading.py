@@ -43,11 +43,14 @@ def test_the_number_format_is_in_the_networks_and_in_the_fingerprint() -> None:
 def test_one_line_tells_what_was_loaded_where_and_why(caplog: pytest.LogCaptureFixture, full: Path) -> None:
     with caplog.at_level(logging.INFO, "svdlab"):
         load_components("tiny-random", device="cpu", dtype="bf16")
-        load_components(full, device="cpu")
+        load_components(full, device="cpu", low_memory="slices")
+        load_components("tiny-random", device="cpu", dtype="bf16", low_memory="auto")  # it fits: nothing to be said
     lines = [record.getMessage() for record in caplog.records if record.name == "svdlab"]
     assert lines == [
         "tiny-random (random weights, seed 0; built in memory): device cpu (as asked), dtype bfloat16 (as asked)",
-        f"{full.name} (folder {full}): device cpu (as asked), dtype float32 (half precision is slow or inexact on cpu)",
+        f"{full.name} (folder {full}): device cpu (as asked), dtype float32 (half precision is slow or inexact on cpu),"
+        " low_memory slices (as asked)",
+        "tiny-random (random weights, seed 0; built in memory): device cpu (as asked), dtype bfloat16 (as asked)",
     ]
 
 

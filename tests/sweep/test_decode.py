@@ -259,3 +259,13 @@ def test_the_command_line_may_say_otherwise_than_the_spec(pictures, tmp_path):
     assert change_decode(spec, "none", None).preview_weights is None
     with pytest.raises(SpecError, match="is for decode = 'preview'"):
         change_decode(spec, "full", "taesd")
+
+
+def test_slices_that_a_later_decoding_took_are_recorded(lazy, pipe):
+    sliced = sl.load("tiny-random", device="cpu", low_memory="slices")
+    first, second = lazy.frame()["cell"][:2]
+    assert lazy.clip(first, pipe=sliced).low_memory is True
+    assert lazy.manifest(first)["low_memory"] is True
+    assert lazy.clip(first).low_memory is True  # read from its mp4
+    assert lazy.clip(first, pipe=pipe).low_memory is False  # decoded again, the usual way
+    assert lazy.decode([second], pipe=pipe, progress=False).manifest(second)["low_memory"] is False

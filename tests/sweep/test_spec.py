@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svdlab.errors import SpecError
+from svdlab.errors import ImageError, MetricError, ModelError, SpecError
+from svdlab.sweep import plan_spec
 from svdlab.sweep.spec import make_spec, read_spec, stored_spec
 
 GOOD = """
@@ -116,6 +117,28 @@ def test_mistakes_are_named_with_file_line_and_key(write, old, new, words):
         return
     with pytest.raises(SpecError, match=words):
         read_spec(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind", "words"),
+    [
+        ("fps = 8", "width = 65", SpecError, r"first\.toml:14: \[fixed\] width = 65: this model needs a multiple of 8"),
+        ("steps = [1, 2]", "height = [64, 66]", SpecError, r"first\.toml:9: \[grid\] height = 66: this model needs"),
+        ("flow_mean", "flow_maen", MetricError, r"first\.toml:5: .*flow_maen"),
+        ("tiny-random", "tiny-rundom", ModelError, r"first\.toml:3: model = 'tiny-rundom': .*tiny-random"),
+        ("*.png", "text.png", ImageError, r"first\.toml:4: image: .*text\.png.* looks like"),
+    ],
+)
+def test_mistakes_that_take_the_model_to_see_are_named_with_file_line_and_key_too(
+    write, tmp_path, old, new, kind, words
+):
+    path = write(GOOD.replace(old, new))
+    (tmp_path / "pictures" / "text.png").write_text("no picture")
+    if new != "text.png":
+        path.write_text(path.read_text().replace("*.png", "kite.png"))
+    with pytest.raises(kind, match=words):
+        plan_spec(path, out=tmp_path / "run", device="cpu")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_line_belongs_to_the_table(write):
