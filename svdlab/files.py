@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: atomic writes, content hashes, and where svdlab keeps its cache."""
+"""Files that are either whole or absent: atomic writes, content hashes, locks, and where svdlab keeps its cache."""
 
 from __future__ import annotations
 
@@ -64,6 +64,42 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def file_lock(path: str | os.PathLike[str], *, mode: int = 0o600) -> Iterator[int]:
+    """Hold the exclusive lock of the file `path` for the length of a `with` block, without waiting for it.
+
+    The lock is `flock`'s: it goes with its process, so a crash leaves nothing to clean up. The file is made if it is
+    missing, with the permissions `mode` (for this user alone unless told), and never removed.
+
+    Yields:
+        A descriptor of the file, open for reading and writing.
+
+    Raises:
+        BlockingIOError: another process holds it, or another block of this one.
+        NotImplementedError: the system, or the disk that the file is on, has no such locks; the text says why.
+        OSError: the file cannot be opened.
+
+    Example:
+        >>> with file_lock("runs/first/lock") as fd:
+        ...     os.write(fd, b"mine")
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        raise NotImplementedError("this needs a POSIX system: Linux, macOS, or WSL on Windows") from None
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            raise NotImplementedError(f"{error.strerror}; use a folder on a local disk") from error
+        yield fd
+    finally:
+        os.close(fd)  # frees the lock
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from svdlab.files import atomic_path, cache_dir, sha256_bytes, sha256_file, write_atomic
+from svdlab.files import atomic_path, cache_dir, file_lock, sha256_bytes, sha256_file, write_atomic
 
 
 def test_the_cache_is_where_the_user_says(monkeypatch, tmp_path):
@@ -41,3 +43,18 @@ def test_hashes_are_sha256(tmp_path):
     data = bytes(range(256)) * 5000
     (tmp_path / "data").write_bytes(data)
     assert sha256_file(tmp_path / "data") == sha256_bytes(data) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_lock_has_one_holder_and_is_free_after_an_error(tmp_path):
+    path = tmp_path / "lock"
+    with file_lock(path) as fd:
+        assert os.write(fd, b"mine") == 4
+        with pytest.raises(BlockingIOError), file_lock(path):
+            pytest.fail("two holders")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(ZeroDivisionError), file_lock(path):
+        raise ZeroDivisionError
+    with file_lock(path):
+        assert path.read_bytes() == b"mine"
+    with pytest.raises(IsADirectoryError), file_lock(tmp_path):
+        pytest.fail("a folder was locked")

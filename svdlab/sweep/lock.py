@@ -11,43 +11,33 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from svdlab.errors import SweepError
+from svdlab.files import file_lock
 
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Hold the lock of a run directory (its file ``lock``) for the length of a `with` block.
 
-    The lock is `flock`'s, so it goes with its process: after a crash there is nothing to clean up. The file stays,
-    empty while nobody holds the lock; while held it names host, process and start.
+    The lock is that of `svdlab.files.file_lock`. The file stays, empty while nobody holds the lock; while held it names
+    host, process and start.
 
     Raises:
         SweepError: another process, or another sweep of this process, holds it; or the system has no such locks.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        raise SweepError(
-            "sweeps need a POSIX system (Linux, macOS, or WSL on Windows) to lock their directory."
-        ) from None
-    path = Path(folder) / "lock"
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise SweepError(
-            f"{folder}: cannot be written ({error.strerror}). Allow writing there, or choose another directory;"
-            " svdlab.open_sweep reads it all the same."
-        ) from None
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fd = stack.enter_context(file_lock(Path(folder) / "lock", mode=0o644))
         except BlockingIOError:
             raise SweepError(
                 f"{folder}: {holder(folder)} is writing there. Wait for it, stop it, or read along with"
                 " svdlab.open_sweep; one directory has one writer."
             ) from None
+        except NotImplementedError as error:
+            raise SweepError(f"{folder}: cannot be locked ({error}).") from None
         except OSError as error:
             raise SweepError(
-                f"{folder}: cannot be locked ({error.strerror}). Use a directory on a local disk."
+                f"{folder}: cannot be written ({error.strerror}). Allow writing there, or choose another directory;"
+                " svdlab.open_sweep reads it all the same."
             ) from None
         os.ftruncate(fd, 0)
         try:
@@ -58,8 +48,6 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
             yield
         finally:
             os.ftruncate(fd, 0)
-    finally:
-        os.close(fd)  # frees the lock
 
 
 def holder(folder: str | os.PathLike[str]) -> str:
