@@ -354,7 +354,8 @@ def lab(
 
 @app.command()
 def models() -> None:
-    """List the models that can be named, with memory and licence, and which are on this machine."""
+    """List the models that can be named, with size and licence, and which are on this machine or hosted."""
+    from svdlab.hosted.endpoints import ENDPOINTS
     from svdlab.models import CATALOGUE, is_local
 
     table = Table("name", "what", "clip", "download", "here", "licence", box=None, padding=(0, 2, 0, 0))
@@ -364,6 +365,9 @@ def models() -> None:
         size = f"{d.num_frames}x{d.height}x{d.width}"
         download = f"{info.download_gb:g} GB" if info.download_gb else "none"
         table.add_row(info.name, info.title, size, download, "yes" if is_local(info.name) else "no", info.licence)
+    for endpoint in ENDPOINTS.values():
+        size = f"{endpoint.defaults.num_frames} frames"  # height and width are not documented
+        table.add_row(endpoint.name, "Hosted: each clip is a paid call", size, "none", "hosted", "its host's terms")
     out.print(table)
     out.print("Fetch one ahead: svdlab weights NAME", highlight=False)
 
@@ -377,6 +381,11 @@ def weights(
         from svdlab.metrics.lpips_weights import ensure_lpips_weights
 
         _print_path("LPIPS weights", ensure_lpips_weights())
+        return
+    from svdlab.hosted.endpoints import ENDPOINTS
+
+    if name in ENDPOINTS:
+        out.print(f"{name} runs at its host: there is nothing to fetch", highlight=False)
         return
     from svdlab.models import fetch
 

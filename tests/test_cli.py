@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -239,13 +240,15 @@ def test_models_are_listed_with_licence_and_size(run):
     assert "animatelcm-svd-xt-1.1" in out
     assert "tiny-random" in out
     assert "7.56 GB" in out
+    assert re.search(r"^fal-ai/fast-svd-lcm +Hosted", out, re.MULTILINE)
 
 
 def test_weights_of_lpips_and_of_a_model_that_has_none(run):
     code, out, _ = run("weights", "lpips")
     assert code == 0
     assert Path(out.removeprefix("LPIPS weights: ").strip()).is_file()
-    assert "nothing to fetch" in run("weights", "tiny-random")[1]
+    for name in ("tiny-random", "fal-ai/fast-svd-lcm"):
+        assert "nothing to fetch" in run("weights", name)[1]
     code, _, err = run("weights", "svd-xl")
     assert code == 2
     assert "svd-xt" in err
