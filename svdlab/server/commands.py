@@ -39,6 +39,9 @@ def serve(
     keep_results: Annotated[float, typer.Option(help="Hours that results and logs are kept.")] = 24,
     keep_files: Annotated[float, typer.Option(help="Hours that files are kept.")] = 168,
     quota_gb: Annotated[float, typer.Option(help="GB of files that one key may hold.")] = 10,
+    memory_gb: Annotated[
+        float | None, typer.Option(help="GB of memory that a worker may hold. [default: 90 % of the machine's]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; or several: cuda:0,cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16.")] = "auto",
 ) -> None:
@@ -65,6 +68,7 @@ def serve(
         keep_results=keep_results * 3600,
         keep_files=keep_files * 3600,
         quota=int(quota_gb * 10**9),
+        max_memory=None if memory_gb is None else int(memory_gb * 10**9),
         device=device,
         dtype=dtype,
     )

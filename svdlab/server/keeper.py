@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from svdlab.server.jobs import Queue, failure
+from svdlab.server.memory import GB, SHARE, held_by, machine_memory
 from svdlab.server.outbox import Outbox
 from svdlab.server.settings import ServerSettings
 from svdlab.server.worker import UNUSABLE, settings_to_json
@@ -116,6 +117,7 @@ class Keeper:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._swept = -_SWEEP_SECONDS
+        self._memory = settings.max_memory or int(SHARE * machine_memory() / len(self.workers))
 
     def start(self) -> None:
         """Start the workers and the thread."""
@@ -149,19 +151,30 @@ class Keeper:
                 log.exception("the server's housekeeping met an error; it goes on")
                 self._stop.wait(1.0)
 
-    def _end_overlong(self, worker: WorkerProcess) -> None:
+    def _end_excessive(self, worker: WorkerProcess) -> None:
+        """End a worker whose job takes too long or too much memory; the job fails."""
         since, limit = self._queue.running_since(worker.slot), self._settings.max_job_seconds
         # What was started before this worker was left by another one, and is the new one's to take up.
-        if since is not None and since >= worker.started_at and time.time() - since > limit:
-            log.warning("a request took more than %g s; its worker is ended", limit)
-            text = f"The request took longer than the {limit:g} s that this server allows."
-            self._queue.fail_running(worker.slot, failure(500, "generation_timeout", text))
-            worker.kill()
+        if since is None or since < worker.started_at or worker.pid is None:
+            return
+        if time.time() - since > limit:
+            kind, text = "generation_timeout", f"took longer than the {limit:g} s that this server allows."
+        elif (held := held_by(worker.pid)) > self._memory:
+            kind = "out_of_memory"
+            text = (
+                f"took more memory than this server allows ({held / GB:.2f} GB of {self._memory / GB:.2f} GB)."
+                " Ask for fewer frames or a smaller size."
+            )
+        else:
+            return
+        log.warning("a request %s Its worker is ended", text)
+        self._queue.fail_running(worker.slot, failure(500, kind, f"The request {text}"))
+        worker.kill()
 
     def _tick(self) -> None:
         self._queue.expire_waiting()
         for worker in self.workers:
-            self._end_overlong(worker)
+            self._end_excessive(worker)
         if time.monotonic() - self._swept > _SWEEP_SECONDS:
             self._swept = time.monotonic()
             self._queue.forget_expired()

@@ -43,6 +43,8 @@ class ServerSettings:
         max_log_lines: of one job; what comes after is counted, not kept.
         max_job_seconds: a job that takes longer is ended, and the model is loaded anew.
         max_clip_factor: a clip may have so many times the pixels (frames x height x width) of the model's own size.
+        max_memory: bytes of main memory that a worker may hold while it has a job in hand; else the job fails, and the
+            model is loaded anew. None: 90 % of the machine's, divided among the workers. Watched on Linux alone.
         webhook_tries: deliveries of one webhook before it is given up; waits between them double from `webhook_wait`.
 
     Raises:
@@ -75,6 +77,7 @@ class ServerSettings:
     max_log_lines: int = 500
     max_job_seconds: float = HOUR
     max_clip_factor: float = 4.0
+    max_memory: int | None = None
     webhook_tries: int = 10
     webhook_wait: float = 5.0
 
@@ -92,6 +95,8 @@ class ServerSettings:
                 check_origin(name, url)
         for limit in dataclasses.fields(self):
             value = getattr(self, limit.name)
+            if value is None and limit.name == "max_memory":
+                continue
             if limit.name.startswith(("keep_", "max_", "quota", "webhook_")) and not value > 0:
                 raise ServerError(f"{limit.name} = {value!r}: must be above 0.")
 

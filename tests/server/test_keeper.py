@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from svdlab.server import ServerSettings, serve
 from svdlab.server.files import FileShelf
 from svdlab.server.jobs import Ending, Queue, Submission
 from svdlab.server.keeper import Keeper
+from svdlab.server.memory import held_by, machine_memory
 from svdlab.server.store import Store
 from svdlab.server.uploads import PARTS, Uploads
-from tests.server.running import APP, ENDLESS, running, until
+from tests.server.running import APP, ENDLESS, QUICK, running, until
 
 
 def test_two_workers_run_two_requests_at_once_and_an_overlong_one_ends(tmp_path: Path, data_uri: str) -> None:
@@ -31,6 +33,32 @@ def test_two_workers_run_two_requests_at_once_and_an_overlong_one_ends(tmp_path:
                 500,
                 "The request took longer than the 4 s that this server allows.",
             )
+
+
+def test_a_request_that_takes_too_much_memory_fails_and_the_next_worker_goes_on(tmp_path: Path, data_uri: str) -> None:
+    with running(tmp_path) as server, server.client() as client:
+        until(lambda: client.get("/health").json()["state"] == "READY")
+        worker = server.endpoint.keeper.workers[0]
+        pid = worker.pid
+        assert pid is not None
+        server.endpoint.keeper._memory = held_by(pid) + 100 * 10**6
+        server.wait(client, server.submit(client, {"image_url": data_uri, **QUICK}))  # fits
+        large = server.submit(client, {"image_url": data_uri, "num_frames": 100, "steps": 1})
+        assert server.wait(client, large)["error_type"] == "out_of_memory"
+        answer = client.get(f"/queue/{APP}/requests/{large}")
+        assert answer.status_code == 500
+        assert "took more memory than this server allows" in answer.json()["message"]
+        again = server.submit(client, {"image_url": data_uri, **QUICK})
+        assert server.wait(client, again)["metrics"]["inference_time"] > 0
+        assert worker.pid != pid
+
+
+def test_memory_is_told_for_processes_and_for_the_machine() -> None:
+    before = held_by(os.getpid())
+    ballast = b"x" * (64 * 2**20)
+    assert held_by(os.getpid()) - before > len(ballast) / 2
+    assert held_by(2**22 + 1) == 0  # above every process id
+    assert held_by(os.getpid()) < machine_memory()
 
 
 def test_what_an_earlier_server_left_running_is_not_overlong(tmp_path: Path) -> None:
