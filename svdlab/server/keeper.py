@@ -155,11 +155,11 @@ class Keeper:
         """End a worker whose job takes too long or too much memory; the job fails."""
         since, limit = self._queue.running_since(worker.slot), self._settings.max_job_seconds
         # What was started before this worker was left by another one, and is the new one's to take up.
-        if since is None or since < worker.started_at or worker.pid is None:
+        if since is None or since < worker.started_at:
             return
         if time.time() - since > limit:
             kind, text = "generation_timeout", f"took longer than the {limit:g} s that this server allows."
-        elif (held := held_by(worker.pid)) > self._memory:
+        elif worker.pid is not None and (held := held_by(worker.pid)) > self._memory:
             kind = "out_of_memory"
             text = (
                 f"took more memory than this server allows ({held / GB:.2f} GB of {self._memory / GB:.2f} GB)."
