@@ -8,6 +8,7 @@ starts `svdlab serve` on a free port, and prints how long statuses took.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import tempfile
@@ -44,17 +45,26 @@ class Client:
         self._port, self._key = port, key
 
     async def __aenter__(self) -> Client:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        with contextlib.suppress(OSError):  # the other end may be gone
+            await self._writer.wait_closed()
+
+    async def open(self) -> Client:
+        """Connect."""
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let go of the connection."""
         self._writer.close()
-        await self._writer.wait_closed()
 
-    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, Any]:
-        """Status code and JSON body of an answer."""
+    async def ask(self, method: str, path: str, body: bytes = b"", headers: str = "") -> tuple[int, Any]:
+        """Status code and JSON body of an answer; `headers` are further ones, each with its end of line."""
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Key {self._key}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         self._writer.write(head.encode() + body)
         lines = (await self._reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
         length = next(int(line[15:]) for line in lines if line.lower().startswith(b"content-length:"))

@@ -1,7 +1,11 @@
-"""SIGKILL of the worker and of the whole server while requests wait and run: none is lost, none runs a third time."""
+"""SIGKILL of the worker and of the whole server while requests wait and run: none is lost, none runs a third time.
+
+`python -m tests.server.rounds` does it again and again, under more load.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -17,6 +21,7 @@ import pytest
 import svdlab
 from svdlab.server.keys import make_key
 from svdlab.server.store import Store
+from tests.server.rounds import campaign
 from tests.server.running import APP, LONG, QUICK, running, until
 
 SERVE = [sys.executable, "-c", "from svdlab.cli import main; main()", "serve", "--port", "0", "--model", "tiny-random"]
@@ -91,3 +96,12 @@ def test_a_server_that_is_killed_loses_nothing(tmp_path: Path, data_uri: str) ->
         second = subprocess.run([*SERVE, "--data", str(tmp_path)], capture_output=True, text=True, timeout=300)
         assert second.returncode == 2
         assert "another server runs on this folder" in second.stderr
+
+
+@pytest.mark.slow
+def test_one_round_of_the_campaign_loses_nothing_and_does_nothing_twice(tmp_path: Path, data_uri: str) -> None:
+    with campaign(tmp_path, {"image_url": data_uri, "num_frames": 8}) as one:
+        asyncio.run(one.round(0, clients=12, jobs=6))
+    assert one.tally.wrong == []
+    assert one.tally.broken > 0  # there was a time without a server
+    assert one.tally.polls >= 12
