@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
@@ -124,10 +123,12 @@ def merge_runs(runs: Iterable[str | os.PathLike[str]], out: str | os.PathLike[st
         have = before[0].manifests if before else {}
         new = {key: shard for key, shard in chosen.items() if shard.path != out}
         _take_pictures(everything, declaration, out)
+        # First of all: what is cut short goes on with the same call.
+        failed = _enter(ledger, declaration, everything, chosen, out)
         for key in counted(list(new), show=progress, title="merging"):
             _take_cell(new[key].path, out, key)
             ledger.finish(new[key].manifests[key], what="adopted")
-        failed, pending = _enter(ledger, declaration, everything, out)
+        pending = ledger.counts()["pending"]
         export(ledger, out)
     return Merged(
         path=out,
@@ -313,22 +314,24 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _enter(ledger: Ledger, declaration: Mapping[str, Any], shards: Sequence[_Shard], out: Path) -> tuple[int, int]:
-    """Declare the whole grid, and take failed cells over; how many failed, and how many are to do."""
-    manifests = [manifest for shard in shards for manifest in shard.manifests.values()]
-    failed = {row["key"]: row for shard in shards for row in shard.failed}
+def _enter(
+    ledger: Ledger,
+    declaration: Mapping[str, Any],
+    shards: Sequence[_Shard],
+    chosen: Mapping[str, _Shard],
+    out: Path,
+) -> int:
+    """Declare the whole grid, and take failed cells over that no run has done; how many were."""
+    manifests = [shard.manifests[key] for key, shard in chosen.items()]
+    failed = {row["key"]: row for shard in shards for row in shard.failed if row["key"] not in chosen}
     cells, missing = declared_cells(declaration, manifests, list(failed.values()))
     if missing:
         log.warning("%s: %d cells of the grid cannot be named before `svdlab sweep %s` runs", out, missing, out)
     write_atomic(out / "spec.json", json.dumps(declaration, indent=1) + "\n")
     known = ledger.states()
     images = [(image["digest"], image["label"], image["source"]) for image in declaration["images"]]
-    with contextlib.suppress(FileNotFoundError):
-        (out / "spec.toml").unlink()  # of a run that was here alone
     ledger.declare(cells, [row for key, row in cells.items() if key not in known], images, declaration)
-    count = 0
-    for key, row in failed.items():
-        if key in cells and known.get(key) not in ("done", "failed"):
-            ledger.fail(key, error_type=row["error_type"], error=row["error"], traceback=row["traceback"])
-            count += 1
-    return count, ledger.counts()["pending"]
+    new = [row for key, row in failed.items() if key in cells and known.get(key) != "failed"]
+    for row in new:
+        ledger.fail(row["key"], error_type=row["error_type"], error=row["error"], traceback=row["traceback"])
+    return len(new)

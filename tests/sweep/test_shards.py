@@ -94,6 +94,21 @@ def test_failed_and_open_cells_come_along(parts, tmp_path):
     assert frame.loc[cells[1], "status"] == "pending"
 
 
+def test_what_is_cut_short_goes_on(parts, tmp_path):
+    out = tmp_path / "whole"
+    last = sorted(cell for part in parts for cell in sl.open_sweep(part).frame()["cell"])[-1]
+    shelf = out / artifacts.cell_path(last)[:8]
+    shelf.parent.mkdir(parents=True)
+    shelf.write_text("in the way")
+    with pytest.raises(SweepError, match=r"whole: cannot be written \(File exists\)"):
+        merge_runs(parts, out, progress=False)
+    assert 0 < sl.open_sweep(out).status()["pending"] <= 4
+    shelf.unlink()
+    merged = merge_runs(parts, out, progress=False)
+    assert (merged.cells, merged.pending) == (4, 0)
+    assert not list(out.rglob(".tmp-*"))
+
+
 def other_latents(manifest):
     manifest["files"]["latents.safetensors"]["sha256"] = "0" * 64
 
