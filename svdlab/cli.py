@@ -319,6 +319,20 @@ def diff(
 
 
 @app.command()
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories of one model.")],
+    folder: Annotated[Path, typer.Option("--out", help="Run directory that will hold everything.")],
+) -> None:
+    """Put run directories of one model together into one; they are only read.
+
+    Example: svdlab merge runs/part-0 runs/part-1 --out runs/whole
+    """
+    from svdlab.sweep import merge_runs
+
+    _print_text(str(merge_runs(runs, folder)))
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write. [default: RUN-report]")] = None,

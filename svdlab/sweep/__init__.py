@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from svdlab.sweep.plan import Plan
     from svdlab.sweep.regenerate import regenerate
     from svdlab.sweep.repair import Repair, repair
+    from svdlab.sweep.shards import Merged, merge_runs
     from svdlab.sweep.spec import Spec, make_spec, read_spec, stored_spec
     from svdlab.sweep.tables import join, merge
 
 _HOMES = {
     "Grid": "grid",
+    "Merged": "shards",
     "Plan": "plan",
     "Repair": "repair",
     "Spec": "spec",
@@ -33,6 +35,7 @@ _HOMES = {
     "make_grid": "grid",
     "make_spec": "spec",
     "merge": "tables",
+    "merge_runs": "shards",
     "open_sweep": "api",
     "plan_spec": "api",
     "plan_text": "api",
@@ -46,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "Grid",
+    "Merged",
     "Plan",
     "Repair",
     "Spec",
@@ -54,6 +58,7 @@ __all__ = [
     "make_grid",
     "make_spec",
     "merge",
+    "merge_runs",
     "open_sweep",
     "plan_spec",
     "plan_text",

@@ -171,7 +171,9 @@ def _contradiction(folder: Path) -> str | None:
         return f"is damaged (it contradicts the manifests of {len(wrong)} cells)"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError, SvdlabError):
         spec = json.loads((folder / "spec.json").read_bytes())
-        cells, missing = _declared(spec, [read_manifest(folder, key, sizes=False) for key in stored_keys(folder)], [])
+        cells, missing = declared_cells(
+            spec, [read_manifest(folder, key, sizes=False) for key in stored_keys(folder)], []
+        )
         if declaration == spec and not missing and places != list(cells):
             return "is damaged (it contradicts spec.json)"
     return None
@@ -233,7 +235,7 @@ def _make_again(folder: Path, ledger: Ledger, old: _Remains) -> tuple[list[str],
     failed = [row for row in old.failed if isinstance(row["key"], str) and row["key"] not in ledger.states()]
     try:
         spec = json.loads((folder / "spec.json").read_bytes())
-        cells, missing = _declared(
+        cells, missing = declared_cells(
             spec, [read_manifest(folder, key, sizes=False) for key in stored_keys(folder)], failed
         )
         images = [(image["digest"], image["label"], image["source"]) for image in spec["images"]]
@@ -254,7 +256,7 @@ def _make_again(folder: Path, ledger: Ledger, old: _Remains) -> tuple[list[str],
     return lost, count
 
 
-def _declared(
+def declared_cells(
     spec: Mapping[str, Any], manifests: list[dict[str, Any]], failed: list[dict[str, Any]]
 ) -> tuple[dict[str, dict[str, Any]], int]:
     """The cells of a stored spec in the order of its grid: key -> the row of the ledger's table; how many are missing.

@@ -115,7 +115,7 @@ def merge(
     opened = _named(sweeps)
     tables = {name: read_table(sweep) for name, sweep in opened.items()}
     mixed = _mixed_versions(tables, versions)
-    _check_references(tables, versions)
+    check_references(tables, versions)
     settings = _union(table.settings for table in tables.values())
     metrics = _union(table.metrics for table in tables.values())
     columns = ["cell", "image", *settings, "status", *metrics, *COSTS, "video", "error", "model"]
@@ -167,7 +167,7 @@ def join(
     left, right = read_table(a), read_table(b)
     if mixed := _mixed_versions({"a": left, "b": right}, versions):
         log.warning("values of different versions stand side by side: %s", ", ".join(mixed))
-    _check_references({"a": left, "b": right}, versions)
+    check_references({"a": left, "b": right}, versions)
     settings = _union([left.settings, right.settings])
     labels = _labels([left.frame, right.frame])
     sides = []
@@ -227,8 +227,15 @@ def _mixed_versions(tables: Mapping[str, Table], versions: str) -> list[str]:
     return mixed
 
 
-def _check_references(tables: Mapping[str, Table], versions: str) -> None:
-    """Refuse values that compare with different references, or log them."""
+def check_references(tables: Mapping[str, Table], versions: str = "refuse") -> None:
+    """Refuse values that compare with different references, or log them (``"note"``).
+
+    Raises:
+        SweepError: there are such values; the text names metric and references.
+
+    Example:
+        >>> check_references({"first": read_table("runs/first")})
+    """
     for metric in _union(table.references for table in tables.values()):
         kinds = _union(sorted(table.references.get(metric, ())) for table in tables.values())
         if len(kinds) < 2:
