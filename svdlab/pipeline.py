@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -17,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from svdlab.batching import Job, as_request, check_batch, sigmas_of
 from svdlab.clip import Clip
 from svdlab.conditioning import Conditioning, TensorCache, embed_pictures, encode_picture, time_ids
-from svdlab.decoding import decode_all, denoiser_words, memory_advice
-from svdlab.errors import ModelError, RequestError
+from svdlab.decoding import decode_all
+from svdlab.denoising import denoiser_of
+from svdlab.errors import ModelError
 from svdlab.images import image_digest, load_image, prepare
 from svdlab.memory import bytes_free
 from svdlab.models.components import Components
@@ -28,7 +29,7 @@ from svdlab.models.placement import SPARE, decoder_bytes
 from svdlab.preview import Preview, rgb_map
 from svdlab.request import SETTINGS, Defaults, Request
 from svdlab.sample import Look, Sample
-from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, precondition, reinjection, sigmas, start
+from svdlab.sampling import Denoiser, NoiseStreams, Step, iterate, reinjection, start
 from svdlab.sharing import Chain, SharedCalls, SharedWalk
 from svdlab.stopwatch import Stopwatch
 
@@ -36,7 +37,6 @@ log = logging.getLogger("svdlab")
 
 HOSTED = "fal-ai/"
 CACHE_BYTES = 256 * 2**20  # conditioning of a few thousand pictures at full size
-SHARED = ("num_frames", "width", "height", "steps", "schedule", "sigma_max", "gamma", "decode_chunk")
 
 
 def load(
@@ -321,7 +321,7 @@ class Pipeline:
 
     # The steps of a job, in order.
 
-    def _prepare(self, requests: Sequence[Request]) -> _Job:
+    def _prepare(self, requests: Sequence[Request]) -> Job:
         """Check everything, open the pictures, condition, and place the initial noise."""
         resolved = [request.resolve(self.defaults) for request in requests]
         check_batch(resolved)
@@ -333,7 +333,7 @@ class Pipeline:
         size: dict[str, Any] = {"width": first.width, "height": first.height}
         images = [np.asarray(prepare(load_image(request.image), **size)) for request in resolved]
         watch = Stopwatch(self.device)
-        job = _Job(requests=resolved, images=images, watch=watch, sigmas=_sigmas_of(first))
+        job = Job(requests=resolved, images=images, watch=watch, sigmas=sigmas_of(first))
         with torch.no_grad():
             for request, image in zip(resolved, images, strict=True):
                 job.add(*self._condition(request, image))
@@ -363,7 +363,7 @@ class Pipeline:
         return Conditioning(embedding, latent, time_ids(request)), cost + latent_cost, spent + latent_spent
 
     @torch.no_grad()  # as a decorator it ends at each yield; a block would switch gradients off for the caller too
-    def _steps(self, job: _Job) -> Iterator[Step]:
+    def _steps(self, job: Job) -> Iterator[Step]:
         """The sampling loop."""
         gamma = job.requests[0].gamma
         noise = reinjection([request.seed for request in job.requests], job.sigmas, job.x)  # type: ignore[misc]
@@ -371,65 +371,17 @@ class Pipeline:
         yield from iterate(denoiser, job.x, job.sigmas, noise, gamma=gamma)  # type: ignore[arg-type]
 
     def _denoiser(self, requests: Sequence[Request], conditioning: Sequence[Conditioning]) -> Denoiser:
-        """The UNet with its conditioning as `denoiser(x, sigma) -> x0`, with per-frame guidance where asked for.
+        return denoiser_of(self.components, requests, conditioning)
 
-        It stops with words at the first value that is not finite.
-        """
-        dtype = self.components.dtype
-        first = requests[0]
-        frames = first.num_frames or 1
-        embedding = torch.stack([part.embedding for part in conditioning])
-        latent = torch.stack([part.image_latent for part in conditioning]).unsqueeze(1)
-        latent = latent.expand(-1, frames, -1, -1, -1)
-        ids = torch.stack([part.time_ids for part in conditioning]).to(self.device, dtype)
-        guided = is_guided(first)
-        if guided:  # the unconditional half sees no picture, but the same ids
-            embedding = torch.cat([torch.zeros_like(embedding), embedding])
-            latent = torch.cat([torch.zeros_like(latent), latent])
-            ids = torch.cat([ids, ids])
-            ramps = [torch.linspace(r.min_guidance, r.max_guidance, frames) for r in requests]  # type: ignore[arg-type]
-            scale = torch.stack(ramps).view(-1, frames, 1, 1, 1).to(self.device)
-
-        def advice() -> str:
-            size: Any = {"width": first.width, "height": first.height, "frames": frames}
-            return denoiser_words(**size, batch=len(requests), guided=guided, dtype=self.dtype)
-
-        def network(x: Tensor, c_noise: float) -> Tensor:
-            x = torch.cat([x, x]) if guided else x
-            model_input = torch.cat([x.to(dtype), latent], dim=2)
-            t = torch.tensor(c_noise, dtype=torch.float32, device=self.device)
-            with memory_advice(advice):
-                unet = self.components.take("unet")
-                out = unet(model_input, t, encoder_hidden_states=embedding, added_time_ids=ids, return_dict=False)
-            v = out[0].float()
-            if guided:
-                without, conditioned = v.chunk(2)
-                v = without + scale * (conditioned - without)
-            return v
-
-        denoise = precondition(network)
-
-        def checked(x: Tensor, sigma: float) -> Tensor:
-            denoised = denoise(x, sigma)
-            if not bool(torch.isfinite(denoised).all()):
-                k = _sigmas_of(first).tolist().index(sigma)
-                raise ModelError(
-                    f"step {k + 1} of {first.steps} (sigma {sigma:.4g}): the model's output is not finite in"
-                    f" {self.dtype}. Damaged weights, or too little range: try dtype='float32'."
-                )
-            return denoised
-
-        return checked
-
-    def _look(self, job: _Job, row: int) -> Look:
+    def _look(self, job: Job, row: int) -> Look:
         """The linear map of latents to colours; it is fitted when it is first used."""
         fitted = lru_cache(maxsize=1)(lambda: rgb_map(job.conditioning[row].image_latent, job.images[row]))
         scale = self.components.vae.config["scaling_factor"]
         return lambda latents: fitted()(latents / scale)
 
-    def _sample(self, job: _Job, row: int, latents: Tensor) -> Sample:
+    def _sample(self, job: Job, row: int, latents: Tensor) -> Sample:
         """One row of a job that was denoised."""
-        seconds, spent = self._costs(job, row)
+        seconds, spent = job.costs(row)
         return Sample(
             latents=latents.float().cpu(),
             request=job.requests[row],
@@ -441,19 +393,10 @@ class Pipeline:
             decode=partial(self._finish, job, row, latents),
         )
 
-    def _costs(self, job: _Job, row: int) -> tuple[dict[str, float], float]:
-        """Seconds of each stage before decoding as if the row were alone, and those that were spent on it."""
-        made = sum(job.walk.spent) if job.walk else 0.0
-        # Without a walk, each row's share of all of it.
-        rest = (job.watch.laps.get("denoise", 0.0) - made) / len(job.requests)
-        cost, spent = (job.walk.cost[row], job.walk.spent[row]) if job.walk else (0.0, 0.0)
-        seconds = {"condition": job.condition_cost[row], "denoise": rest + cost}
-        return seconds, job.condition_spent[row] + rest + spent
-
-    def _finish(self, job: _Job, row: int, latents: Tensor) -> Clip:
+    def _finish(self, job: Job, row: int, latents: Tensor) -> Clip:
         """Decode one row of a job and put the clip together."""
         request = job.requests[row]
-        seconds, spent = self._costs(job, row)
+        seconds, spent = job.costs(row)
         job.watch.restart()
         frames, sliced = self.decode_noted(latents, decode_chunk=request.decode_chunk)
         decode = job.watch.split()
@@ -469,51 +412,3 @@ class Pipeline:
             low_memory=sliced,
             model=self.describe(),
         )
-
-
-@dataclass(kw_only=True)
-class _Job:
-    """A batch on its way through the pipeline."""
-
-    requests: list[Request]
-    images: list[np.ndarray]
-    watch: Stopwatch
-    sigmas: Tensor
-    conditioning: list[Conditioning] = field(default_factory=list)
-    condition_cost: list[float] = field(default_factory=list)
-    condition_spent: list[float] = field(default_factory=list)
-    x: Tensor = field(default_factory=lambda: torch.empty(0))
-    walk: SharedWalk | None = None
-
-    def add(self, conditioning: Conditioning, cost: float, spent: float) -> None:
-        self.conditioning.append(conditioning)
-        self.condition_cost.append(cost)
-        self.condition_spent.append(spent)
-
-
-def as_request(image: Any, **settings: Any) -> Request:
-    """A picture and settings, or a request and changes to it, as one request."""
-    if isinstance(image, Request):
-        return image.replace(**settings) if settings else image
-    return Request(image=image, **settings)
-
-
-def is_guided(request: Request) -> bool:
-    """Whether the denoiser runs twice a step: only with a maximum of guidance above 1, as in the stock pipeline."""
-    return (request.max_guidance or 1.0) > 1
-
-
-def check_batch(requests: Sequence[Request]) -> None:
-    """Raise RequestError unless the resolved requests can run as one batch."""
-    if not requests:
-        raise RequestError("requests: the batch is empty; give at least one.")
-    for name in SHARED:
-        values = {getattr(request, name) for request in requests}
-        if len(values) > 1:
-            raise RequestError(f"{name} = {sorted(values, key=str)}: must be the same for all requests of a batch.")
-    if len({is_guided(request) for request in requests}) > 1:
-        raise RequestError("max_guidance: a batch must be guided as a whole (above 1) or not at all.")
-
-
-def _sigmas_of(request: Request) -> Tensor:
-    return sigmas(request.steps, schedule=request.schedule or "", sigma_max=request.sigma_max or 0.0)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import svdlab as sl
+from svdlab.batching import as_request, check_batch, is_guided
 from svdlab.errors import ModelError, RequestError
-from svdlab.pipeline import Pipeline, as_request, check_batch, is_guided
+from svdlab.pipeline import Pipeline
 from svdlab.sampling import NoiseStreams, SVDLCMScheduler
 from tests.pictures import blobs
 

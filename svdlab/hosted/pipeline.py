@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from svdlab.batching import as_request
 from svdlab.clip import Clip
 from svdlab.errors import EndpointError, MetricError, ModelError, RequestError
 from svdlab.hosted.client import PUBLIC, Client, address, host, make_client
@@ -25,7 +26,7 @@ from svdlab.hosted.pictures import Pictures, Sending
 from svdlab.hosted.results import fetch_frames, still, surprises, tell
 from svdlab.images import load_image, prepare
 from svdlab.models.device import choose_device
-from svdlab.pipeline import Pipeline, as_request
+from svdlab.pipeline import Pipeline
 from svdlab.preview import Preview
 from svdlab.request import Defaults, Request
 

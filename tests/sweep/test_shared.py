@@ -165,7 +165,7 @@ def cells(pipe, tmp_path):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
 def test_batches_hold_every_cell_once_and_what_the_pipeline_takes(pipe, cells, size):
-    from svdlab.pipeline import check_batch
+    from svdlab.batching import check_batch
     from svdlab.sweep.cells import quiet_request
 
     grid = {"steps": [4, 1, 2], "seed": [0, 1, 2], "max_guidance": [1.0, 3.0], "gamma": [0.0, 1.0]}
