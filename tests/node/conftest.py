@@ -38,7 +38,7 @@ class Node:
 
     def run(self, *arguments: str, preload: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run node in this folder, so that it finds the clients."""
-        imports = [f"--import={HERE / 'guard.mjs'}"]
+        imports = [f"--require={HERE / 'guard.cjs'}"]
         if preload:
             imports.append(f"--import={preload_path()}")
         own = {

@@ -1,4 +1,5 @@
-// Imported before everything else in the tests: no request leaves the machine, whatever a client makes of its settings.
+// No request leaves the machine, whatever a client makes of its settings. Required before all else in the tests: what is
+// imported comes later, and Node.js 18 imports several modules side by side, in no fixed order.
 
 const plainFetch = globalThis.fetch;
 
