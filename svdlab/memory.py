@@ -1,9 +1,12 @@
-"""Memory: how much there is, when it ran out, and letting go of what a failed computation holds."""
+"""Memory: how much there is and who holds it, when it ran out, and letting go of what a failed computation holds."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import os
+import re
 import sys
 import traceback
 from functools import lru_cache
@@ -56,12 +59,43 @@ def bytes_free(device: torch.device) -> int | None:
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return None
-    group = Path("/sys/fs/cgroup")  # a container's, if it has a limit of its own: else a file says "max", or is missing
+    limit, used = _of_container("memory.max"), _of_container("memory.current")
+    return free if limit is None or used is None else min(free, max(limit - used, 0))
+
+
+def bytes_installed() -> int:
+    """Main memory that this machine has, or that the container allows if that is less.
+
+    Example:
+        >>> bytes_installed()
+        33567862784
+    """
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _of_container("memory.max")
+    return total if limit is None else min(total, limit)
+
+
+def bytes_held(pid: int) -> int:
+    """Bytes of main memory that a process has for itself alone: not the files that it has mapped, such as weights.
+
+    0 if the process is gone, or if the system does not tell (others than Linux).
+
+    Example:
+        >>> bytes_held(os.getpid()) > 10**6
+        True
+    """
+    with contextlib.suppress(OSError):
+        found = re.search(r"^RssAnon:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
+    return 0
+
+
+def _of_container(name: str) -> int | None:
+    """A number of the container's memory, in bytes; None if there is no such limit: no file, or one that says "max"."""
     try:
-        limit, used = (int((group / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
     except (OSError, ValueError):
-        return free
-    return min(free, max(limit - used, 0))
+        return None
 
 
 def clear_frames(error: BaseException | None) -> None:

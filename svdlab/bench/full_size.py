@@ -6,6 +6,7 @@ What they make is noise. They are for `svdlab bench --random-weights` on machine
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from svdlab.memory import bytes_free
 from svdlab.models import CATALOGUE
 from svdlab.models.components import Components
 from svdlab.models.device import choose_device, choose_dtype, dtype_name
+from svdlab.models.placement import clip_bytes
 from svdlab.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ CLIP: dict[str, Any] = {
     "projection_dim": 1024,
     "hidden_act": "gelu",
 }
-HELD = 4  # tensors of the decoder's widest layer that are held at one time: input, output, norm, residual
-WIDEST = VAE["block_out_channels"][0]  # its channels at full resolution
 
 
 def build_parts(device: torch.device | str, dtype: torch.dtype) -> dict[str, nn.Module]:
@@ -83,12 +83,6 @@ def _fill(part: nn.Module, device: torch.device) -> None:
             tensor.fill_(0.5 if "mix_factor" in name else float(name.endswith("weight")))
 
 
-def bytes_needed(num_frames: int, width: int, height: int, dtype: torch.dtype) -> int:
-    """Memory that a clip of this size takes at least: the weights, and what the decoder holds at its widest layer."""
-    weights = sum(w.numel() for part in build_parts("meta", dtype).values() for w in part.parameters())
-    return (weights + HELD * WIDEST * num_frames * width * height) * dtype.itemsize
-
-
 def random_pipeline(
     model: str,
     *,
@@ -120,13 +114,13 @@ def random_pipeline(
     place, _ = choose_device(device)
     kind, _ = choose_dtype(dtype, place)
     own = info.defaults
-    size = (num_frames or own.num_frames, width or own.width, height or own.height)
-    need, free = bytes_needed(*size, kind), bytes_free(place)
+    size = replace(own, num_frames=num_frames or own.num_frames, width=width or own.width, height=height or own.height)
+    need, free = clip_bytes(build_parts("meta", kind), size)["none"], bytes_free(place)
     if free is not None and need > free:
         raise BenchError(
-            f"{model} with random weights, {size[0]}x{size[2]}x{size[1]} in {dtype_name(kind)}: needs at least"
-            f" {need / 1e9:.1f} GB on {place}, and {free / 1e9:.1f} GB are free. Take fewer frames or a smaller size"
-            " (--num-frames, --width, --height), half precision (--dtype bf16), or a larger device."
+            f"{model} with random weights, {size.num_frames}x{size.height}x{size.width} in {dtype_name(kind)}: needs"
+            f" about {need / 1e9:.1f} GB on {place}, and {free / 1e9:.1f} GB are free. Take fewer frames or a"
+            " smaller size (--num-frames, --width, --height), half precision (--dtype bf16), or a larger device."
         )
     parts: dict[str, Any] = build_parts(place, kind)
     return Pipeline(

@@ -10,13 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from svdlab.memory import bytes_held, bytes_installed
 from svdlab.server.jobs import Queue, failure
-from svdlab.server.memory import GB, SHARE, held_by, machine_memory
 from svdlab.server.outbox import Outbox
 from svdlab.server.settings import ServerSettings
 from svdlab.server.worker import UNUSABLE, settings_to_json
 
 log = logging.getLogger("svdlab")
+
+GB = 10**9
+SHARE = 0.9
+"""Of the machine's memory, for all workers together: more, and the system ends processes of its own choice."""
 
 _TICK_SECONDS = 0.2
 _SWEEP_SECONDS = 30.0
@@ -117,7 +121,7 @@ class Keeper:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._swept = -_SWEEP_SECONDS
-        self._memory = settings.max_memory or int(SHARE * machine_memory() / len(self.workers))
+        self._memory = settings.max_memory or int(SHARE * bytes_installed() / len(self.workers))
 
     def start(self) -> None:
         """Start the workers and the thread."""
@@ -159,7 +163,7 @@ class Keeper:
             return
         if time.time() - since > limit:
             kind, text = "generation_timeout", f"took longer than the {limit:g} s that this server allows."
-        elif worker.pid is not None and (held := held_by(worker.pid)) > self._memory:
+        elif worker.pid is not None and (held := bytes_held(worker.pid)) > self._memory:
             kind = "out_of_memory"
             text = (
                 f"took more memory than this server allows ({held / GB:.2f} GB of {self._memory / GB:.2f} GB)."

@@ -31,8 +31,12 @@ def frames_numbered(unet: nn.Module, numbers: Tensor | None) -> Iterator[None]:
         ...     unet(five_frames, ...)
     """
 
+    if numbers is None:
+        yield
+        return
+
     def tell(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (numbers[args[0]],) if numbers is not None else args
+        return (numbers[args[0]],)
 
     embeddings = [module.time_proj for module in unet.modules() if hasattr(module, "time_pos_embed")]
     hooks = [embedding.register_forward_pre_hook(tell) for embedding in embeddings]  # type: ignore[union-attr]

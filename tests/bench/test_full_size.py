@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from svdlab.bench.full_size import build_parts, bytes_needed, random_pipeline
+from svdlab.bench.full_size import build_parts, random_pipeline
 from svdlab.errors import BenchError
 from svdlab.memory import bytes_free
 
@@ -33,12 +33,10 @@ def test_one_call_is_80_tflop_at_the_size_of_a_clip():
 
 
 def test_what_does_not_fit_is_refused_before_a_weight_is_drawn():
-    assert bytes_needed(25, 1024, 576, torch.float32) == 2 * bytes_needed(25, 1024, 576, torch.float16)
-    assert bytes_needed(1, 64, 64, torch.float16) == pytest.approx(4.51e9, rel=0.01)
     free = bytes_free(torch.device("cpu"))
     assert 0 < free < 10**15
-    frames = round(free / bytes_needed(1, 1024, 1024, torch.float32) * 10) + 200
-    with pytest.raises(BenchError, match=r"needs at least \d+\.\d GB on cpu, and \d+\.\d GB are free.*--num-frames"):
+    frames = round(free / 10**8)  # of 1024x1024 px: more than a hundred megabytes each
+    with pytest.raises(BenchError, match=r"needs about \d+\.\d GB on cpu, and \d+\.\d GB are free.*--num-frames"):
         random_pipeline("svd-xt", num_frames=frames, width=1024, height=1024, device="cpu", dtype="fp32")
 
 

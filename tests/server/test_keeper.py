@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from svdlab.errors import ServerError
+from svdlab.memory import bytes_held, bytes_installed
 from svdlab.server import ServerSettings, serve
 from svdlab.server.files import FileShelf
 from svdlab.server.jobs import Ending, Queue, Submission
 from svdlab.server.keeper import Keeper
-from svdlab.server.memory import held_by, machine_memory
 from svdlab.server.store import Store
 from svdlab.server.uploads import PARTS, Uploads
 from tests.server.running import APP, ENDLESS, QUICK, running, until
@@ -41,7 +41,7 @@ def test_a_request_that_takes_too_much_memory_fails_and_the_next_worker_goes_on(
         worker = server.endpoint.keeper.workers[0]
         pid = worker.pid
         assert pid is not None
-        server.endpoint.keeper._memory = held_by(pid) + 100 * 10**6
+        server.endpoint.keeper._memory = bytes_held(pid) + 100 * 10**6
         server.wait(client, server.submit(client, {"image_url": data_uri, **QUICK}))  # fits
         large = server.submit(client, {"image_url": data_uri, "num_frames": 100, "steps": 1})
         assert server.wait(client, large)["error_type"] == "out_of_memory"
@@ -54,11 +54,11 @@ def test_a_request_that_takes_too_much_memory_fails_and_the_next_worker_goes_on(
 
 
 def test_memory_is_told_for_processes_and_for_the_machine() -> None:
-    before = held_by(os.getpid())
+    before = bytes_held(os.getpid())
     ballast = b"x" * (64 * 2**20)
-    assert held_by(os.getpid()) - before > len(ballast) / 2
-    assert held_by(2**22 + 1) == 0  # above every process id
-    assert held_by(os.getpid()) < machine_memory()
+    assert bytes_held(os.getpid()) - before > len(ballast) / 2
+    assert bytes_held(2**22 + 1) == 0  # above every process id
+    assert bytes_held(os.getpid()) < bytes_installed()
 
 
 def test_what_an_earlier_server_left_running_is_not_overlong(tmp_path: Path) -> None:
