@@ -26,6 +26,7 @@ embedding = 32
 [decoder]
 frames = 2
 pca_clips = 4
+upsampling_steps = 20
 loop = {LOOP}
 
 [[stages]]

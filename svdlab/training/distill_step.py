@@ -214,8 +214,9 @@ def conditioned(unet: nn.Module, batch: Batch, *, picture: bool = True, dtype: t
 
 
 def teacher_network(unet: nn.Module, batch: Batch, *, together: bool = True) -> Network:
-    """The frozen teacher, guided as the batch says, in the precision of its weights."""
-    dtype = next(unet.parameters()).dtype
+    """The frozen teacher, guided as the batch says; in half precision if its weights are, else as autocast says."""
+    own = next(unet.parameters()).dtype
+    dtype = None if own == torch.float32 else own
     if batch.guidance is None:
         return conditioned(unet, batch, dtype=dtype)
     if not together:

@@ -29,9 +29,12 @@ class DecoderSettings:
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=1000, learning_rate=3e-4, averages=(0.995,)))
     world: str = "full"  # stage of the world whose frames it learns
     frames: int = 8  # frames a step, of one clip or of several
-    lengths: tuple[int, ...] = ()  # successive frames of a clip: one of these a step; empty: 1, 2, 4, 8, ... and all
+    lengths: tuple[
+        int, ...
+    ] = ()  # successive frames of a clip: one of these a step; empty: all, half of them, a quarter ...
     noise: float = 0.04  # on the latents
-    pca_clips: int = 64  # clips whose frames the latents are fitted to
+    pca_clips: int = 64  # clips whose frames the latents, and the beginning of the decoder, are fitted to
+    upsampling_steps: int = 1200  # of what the decoder begins as, see `svdlab.training.upsampling`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +99,9 @@ class Recipe:
                 "decoder",
                 self.decoder.frames >= 1
                 and self.decoder.pca_clips >= 1
+                and self.decoder.upsampling_steps >= 1
                 and all(1 <= length <= self.num_frames for length in self.decoder.lengths),
-                f"with frames and pca_clips of at least 1, and lengths from 1 to num_frames = {self.num_frames}",
+                f"with frames, pca_clips and upsampling_steps of at least 1, and lengths from 1 to {self.num_frames}",
             ),
         )
         for name, kept, rule in rules:
@@ -108,12 +112,15 @@ class Recipe:
 def decoder_lengths(recipe: Recipe) -> tuple[int, ...]:
     """Numbers of successive frames that the decoder is trained on, as a decode chunk may be of any length.
 
+    All, half of them, a quarter and so on, but never two: of a convolution over exactly two frames in bfloat16 some
+    CPUs give uninitialised memory as the gradient of the weights (torch 2.15).
+
     Example:
         >>> decoder_lengths(Recipe(num_frames=25))
-        (1, 2, 4, 8, 16, 25)
+        (1, 3, 6, 12, 25)
     """
-    doubled = tuple(2**k for k in range(recipe.num_frames.bit_length()) if 2**k < recipe.num_frames)
-    return recipe.decoder.lengths or (*doubled, recipe.num_frames)
+    halves = {recipe.num_frames >> k for k in range(recipe.num_frames.bit_length())}
+    return recipe.decoder.lengths or tuple(sorted(n for n in halves if n != 2 or n == recipe.num_frames))
 
 
 def read_recipe(path: str | os.PathLike[str]) -> Recipe:

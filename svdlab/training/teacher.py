@@ -28,6 +28,7 @@ from svdlab.training.probe import teacher_quality
 from svdlab.training.recipe import Recipe, Stage, check_recipe, decoder_lengths
 from svdlab.training.settings import step_seed
 from svdlab.training.state import State, make_state
+from svdlab.training.upsampling import Upsampling, begin_upsampling, fit_upsampling
 from svdlab.training.vae import PATCH, Projection, build_vae, fit_pca, train_decoder
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ log = logging.getLogger("svdlab")
 PARTS = ("decoder", "unet")
 MODEL = "model"  # folder of the finished teacher, below `out`
 PROJECTION = "projection.safetensors"
+UPSAMPLING = "upsampling.safetensors"
 FIT_FROM, PROBE_FROM = 10**9, 2 * 10**9  # scenes so far along that no step sees them
 PROBE_CLIPS = 8
 
@@ -119,13 +121,28 @@ def fit_projection(recipe: Recipe, worlds: Worlds, out: Path) -> Projection:
     """The linear map to latents: read from `out`, or fitted to frames of the decoder's world and written there."""
     path = out / PROJECTION
     if not path.exists():
-        with Renderer(worlds(recipe.decoder.world), processes=recipe.processes) as renderer:
-            scenes = renderer.batch(range(FIT_FROM, FIT_FROM + recipe.decoder.pca_clips))
-        frames = scenes["frames"][:, :: max(1, recipe.num_frames // 4)]
-        fit_pca(np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:]))).save(path)
+        fit_pca(_frames_to_fit(recipe, worlds)).save(path)
     projection = Projection.load(path)
     log.info("latents: the best linear reconstruction of a frame has %.1f dB", projection.psnr)
     return projection
+
+
+def fit_beginning(projection: Projection, recipe: Recipe, worlds: Worlds, out: Path, *, progress: bool) -> Upsampling:
+    """What the decoder begins as: read from `out`, or fitted to the same frames as the projection and written there."""
+    path = out / UPSAMPLING
+    if not path.exists():
+        pixels = torch.from_numpy(_frames_to_fit(recipe, worlds)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        noise, steps, seed = recipe.decoder.noise, recipe.decoder.upsampling_steps, recipe.seed
+        fit_upsampling(projection, pixels, steps=steps, noise=noise, seed=seed, progress=progress).save(path)
+    return Upsampling.load(path)
+
+
+def _frames_to_fit(recipe: Recipe, worlds: Worlds) -> np.ndarray:
+    """uint8 `[n, size, size, 3]`: some frames of clips of the decoder's world that nothing else is trained on."""
+    with Renderer(worlds(recipe.decoder.world), processes=recipe.processes) as renderer:
+        scenes = renderer.batch(range(FIT_FROM, FIT_FROM + recipe.decoder.pca_clips))
+    frames = scenes["frames"][:, :: max(1, recipe.num_frames // 4)]
+    return np.ascontiguousarray(frames.reshape(-1, *frames.shape[2:]))
 
 
 def teacher_info(recipe: Recipe, seconds: float) -> ModelInfo:
@@ -225,6 +242,7 @@ def _train_decoder(
     progress: bool,
 ) -> Result:
     settings, loop, lengths = recipe.decoder, recipe.decoder.loop, decoder_lengths(recipe)
+    begin_upsampling(vae, fit_beginning(projection, recipe, worlds, out, progress=progress))
     with ExitStack() as stack:
         renderer = stack.enter_context(Renderer(worlds(settings.world), processes=recipe.processes))
 

@@ -36,7 +36,9 @@ RECIPE = Recipe(
     size=32,
     num_frames=FRAMES,
     unet=UNetSettings(channels=(96, 64), attention=(True, False), embedding=32),
-    decoder=DecoderSettings(loop=loop(3, learning_rate=3e-4), frames=4, lengths=(1, 2, 3), pca_clips=4, world="full"),
+    decoder=DecoderSettings(
+        loop=loop(3, learning_rate=3e-4), frames=4, lengths=(1, 2, 3), pca_clips=4, upsampling_steps=20, world="full"
+    ),
     stages=(
         Stage(world="easy", loop=loop(3), batch=2, frames=3),
         Stage(world="full", loop=loop(4, probe_steps=2), batch=2),
