@@ -4,7 +4,7 @@ One picture and a grid of settings go in; clips, a DataFrame of metrics and note
 
     import svdlab as sl
 
-    pipe = sl.load("tiny-random")
+    pipe = sl.load("tiny")
     clip = pipe("rocket.jpg", motion_bucket_id=127, cond_aug=0.02, steps=4, fps=10, seed=42)
     clip.save("rocket.mp4")
 

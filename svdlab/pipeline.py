@@ -64,7 +64,7 @@ def load(
         EndpointError: a hosted endpoint, and no key for it.
 
     Example:
-        >>> pipe = load("tiny-random")
+        >>> pipe = load("tiny")
     """
     if str(name_or_path).startswith(HOSTED):  # would otherwise be looked for among the hub's repositories
         from svdlab.hosted.pipeline import load as load_hosted
@@ -86,7 +86,7 @@ class Pipeline:
     """Image-to-video with one set of components.
 
     Example:
-        >>> pipe = load("tiny-random")
+        >>> pipe = load("tiny")
         >>> clip = pipe("rocket.jpg", motion_bucket_id=180, steps=4, seed=42)
         >>> clip.frames.shape
         (25, 64, 64, 3)

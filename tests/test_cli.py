@@ -89,13 +89,21 @@ def test_every_command_explains_itself(command):
 
 def test_generate_writes_a_clip_and_says_what_it_is(run, folder):
     code, out, err = run(
-        *("generate", "a.png", "-o", "clip.mp4", "--seed", 42, "--steps", 1, "--num-frames", 2, "--fps", 7)
+        *("generate", "a.png", "-o", "clip.mp4", "--seed", 42, "--steps", 1, "--num-frames", 2, "--fps", 7),
+        *("--model", "tiny-random"),
     )
     assert code == 0
     assert out.startswith("clip.mp4: 2 frames, 64x64, 7 fps, seed 42, ")
     assert "tiny-random has random weights" in err
     video = read_video("clip.mp4")
     assert (len(video.frames), video.fps) == (2, 7)
+
+
+def test_the_model_without_a_word_is_the_trained_one(run, folder):
+    code, _, err = run("generate", "a.png", "-o", "clip.mp4", "--steps", 1, "--num-frames", 2)
+    assert code == 0
+    assert "tiny (" in err
+    assert "random" not in err
 
 
 @pytest.mark.parametrize(

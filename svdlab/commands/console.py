@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-DEFAULT_MODEL = "tiny-random"
+DEFAULT_MODEL = "tiny"
 out = Console()
 err = Console(stderr=True)
 Device = Annotated[str, typer.Option(help="auto, cuda, cuda:1, mps or cpu.")]

@@ -3,8 +3,8 @@
 Example:
     >>> from svdlab.models import load_components, names
     >>> names()
-    ('tiny-random', 'animatelcm-svd-xt-1.1', 'animatelcm-svd-xt', 'svd-xt-1.1', 'svd-xt', 'svd')
-    >>> components = load_components("tiny-random")
+    ('tiny', 'tiny-teacher', 'tiny-random', 'animatelcm-svd-xt-1.1', 'animatelcm-svd-xt', 'svd-xt-1.1', 'svd-xt', 'svd')
+    >>> components = load_components("tiny")
 """
 
 from __future__ import annotations

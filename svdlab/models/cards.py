@@ -52,7 +52,7 @@ def write_card(folder: str | os.PathLike[str], info: ModelInfo) -> Path:
     """Write `svdlab.json` into a diffusers folder, so that it loads with its own defaults; the file's path.
 
     Example:
-        >>> write_card("runs/student", info("tiny-random"))
+        >>> write_card("runs/student", info("tiny"))
     """
     card = {
         "name": info.name,

@@ -28,7 +28,7 @@ class Components:
     makes them. If `vae.config.force_upcast` is true, a VAE in half precision must encode (not decode) in fp32.
 
     Example:
-        >>> components = load_components("tiny-random")
+        >>> components = load_components("tiny")
         >>> components.fingerprint[-5:]
         '-fp32'
     """

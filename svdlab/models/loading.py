@@ -53,7 +53,7 @@ def load_components(
             the device is not there or too small.
 
     Example:
-        >>> components = load_components("tiny-random")
+        >>> components = load_components("tiny")
         >>> components.unet.config.num_frames
         25
     """

@@ -96,7 +96,7 @@ def is_local(name: str) -> bool:
         ModelError: there is no such name.
 
     Example:
-        >>> is_local("tiny-random")
+        >>> is_local("tiny")
         True
     """
     entry = catalogue.info(name)

@@ -2,7 +2,7 @@
 
 Example:
     >>> from svdlab.server import ServerSettings, connect_fal_client, serve
-    >>> serve(ServerSettings(data="serve", model="tiny-random"))
+    >>> serve(ServerSettings(data="serve", model="tiny"))
 
     In another process:
 

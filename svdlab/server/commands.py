@@ -26,7 +26,7 @@ Data = Annotated[Path, typer.Option(help="Folder of the server: queue, keys, fil
 def serve(
     model: Annotated[
         str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
-    ] = "tiny-random",
+    ] = "tiny",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
     data: Data = DEFAULT_DATA,
@@ -47,7 +47,7 @@ def serve(
 ) -> None:
     """Serve a model behind the interface of the endpoint fal-ai/fast-svd-lcm, with a page to try it.
 
-    Example: svdlab serve --model tiny-random --port 8000 --data svdlab-serve
+    Example: svdlab serve --model tiny --port 8000 --data svdlab-serve
     """
     try:
         from svdlab.server.running import serve as run_server

@@ -35,7 +35,7 @@ def serve(settings: ServerSettings, on_start: Callable[[ServerSettings, str | No
             model cannot be loaded.
 
     Example:
-        >>> serve(ServerSettings(data="serve", model="tiny-random"))
+        >>> serve(ServerSettings(data="serve", model="tiny"))
     """
     with ready(settings) as (server, listening, settings, generated):
         on_start(settings, generated)

@@ -51,12 +51,12 @@ class ServerSettings:
         ServerError: a value makes no sense; the text says which.
 
     Example:
-        >>> ServerSettings(data="serve", model="tiny-random").base_url
+        >>> ServerSettings(data="serve", model="tiny").base_url
         'http://127.0.0.1:8000'
     """
 
     data: Path
-    model: str = "tiny-random"
+    model: str = "tiny"
     app: str = APP
     host: str = "127.0.0.1"
     port: int = 8000

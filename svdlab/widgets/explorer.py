@@ -61,11 +61,11 @@ class Explorer(StaticDisplay, ipywidgets.VBox):
         RequestError, ImageError, ModelError: as where they come from.
 
     Example:
-        >>> explorer = sl.widgets.Explorer("tiny-random", image="rocket", steps=4)
+        >>> explorer = sl.widgets.Explorer("tiny", image="rocket", steps=4)
         >>> explorer.set(motion_bucket_id=200)
         >>> clip = explorer.generate(wait=True)
         >>> explorer
-        Explorer(tiny-random, rocket, 1 clip)
+        Explorer(tiny, rocket, 1 clip)
     """
 
     def __init__(

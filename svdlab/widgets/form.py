@@ -121,7 +121,7 @@ def model_choices(current: str) -> list[list[str]]:
     """Name and text of every model: those of the catalogue, and the current one if it is none of them.
 
     Example:
-        >>> model_choices("tiny-random")[-1]
+        >>> model_choices("tiny")[-1]
         ['svd', 'svd (not on this machine, 4.5 GB)']
     """
     choices = [[name, name + _away(name)] for name in models.names()]

@@ -27,7 +27,7 @@ def own_lines(take: Callable[[str], None]) -> Iterator[None]:
 
     Example:
         >>> with own_lines(status.show):
-        ...     svdlab.load("tiny-random")
+        ...     svdlab.load("tiny")
     """
     log, me = logging.getLogger("svdlab"), threading.get_ident()
 

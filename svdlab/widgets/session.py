@@ -79,7 +79,7 @@ class Session:
         RequestError, ImageError, ModelError: as where they come from.
 
     Example:
-        >>> session = Session("tiny-random", image="rocket", steps=2)
+        >>> session = Session("tiny", image="rocket", steps=2)
         >>> session.set(motion_bucket_id=200)
         >>> clip = session.generate()
         >>> print(session.code(-1))

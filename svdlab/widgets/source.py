@@ -28,8 +28,8 @@ def load_code(pipe: Pipeline, given: str | None = None) -> str:
         given: the name or path that it was loaded by, if known.
 
     Example:
-        >>> load_code(sl.load("tiny-random"))
-        'sl.load("tiny-random")'
+        >>> load_code(sl.load("tiny"))
+        'sl.load("tiny")'
     """
     from svdlab.models.device import choose_device, choose_dtype
 
