@@ -197,7 +197,7 @@ def write_model(
         for part, model in (("unet", unet), ("vae", vae), ("image_encoder", image_encoder)):
             half: Any = nn.Module.to(copy.deepcopy(model), device="cpu", dtype=torch.float16)
             half.save_pretrained(tmp / part)
-        _promise_float32(tmp / "image_encoder" / "config.json")
+            _rewrite(tmp / part / "config.json", promised="float32" if part == "image_encoder" else None)
         feature_extractor.save_pretrained(tmp / "feature_extractor")
         EulerDiscreteScheduler(**SCHEDULER).save_pretrained(tmp / "scheduler")
         write_atomic(tmp / "model_index.json", json.dumps(MODEL_INDEX, indent=2) + "\n")
@@ -210,8 +210,12 @@ def write_model(
     return folder
 
 
-def _promise_float32(config: Path) -> None:
-    """transformers loads in the type that the config names, diffusers in float32: without this a pipeline of both,
-    loaded without a type, does not run."""
+def _rewrite(config: Path, *, promised: str | None) -> None:
+    """Take out where the network was loaded from, which is a path of this machine; and promise a type.
+
+    transformers loads in the type that the config names, diffusers in float32: without the promise a pipeline of both,
+    loaded without a type, does not run.
+    """
     content = json.loads(config.read_text(encoding="utf-8"))
-    write_atomic(config, json.dumps({**content, "dtype": "float32"}, indent=2) + "\n")
+    content.pop("_name_or_path", None)
+    write_atomic(config, json.dumps(content | ({"dtype": promised} if promised else {}), indent=2) + "\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svdlab.training.networks import UNetSettings, build_unet, use_plain_attention
+from svdlab.models import load_components
+from svdlab.training.networks import UNetSettings, build_unet, use_plain_attention, write_model
 
 SMALL = UNetSettings(channels=(96, 64), attention=(True, False), embedding=32)
 FRAMES = 3
@@ -56,3 +57,18 @@ def test_plain_attention_gives_the_same_answers(unet):
         plain = answer(unet)
     assert fused.std() > 0.01
     torch.testing.assert_close(plain, fused, rtol=1e-4, atol=1e-5)
+
+
+def test_a_written_model_says_nothing_of_the_folder_that_its_networks_came_from(tmp_path):
+    def write(folder, parts):
+        return write_model(
+            folder, unet=parts.unet, vae=parts.vae, image_encoder=parts.image_encoder,
+            feature_extractor=parts.feature_extractor, info=parts.info,
+        )  # fmt: skip
+
+    first = write(tmp_path / "first", load_components("tiny-random"))
+    second = write(tmp_path / "second", load_components(str(first), device="cpu"))
+    configs = list(second.rglob("*.json"))
+    assert len(configs) >= 5
+    assert all("first" not in path.read_text() and "_name_or_path" not in path.read_text() for path in configs)
+    assert load_components(str(second)).fingerprint == load_components(str(first)).fingerprint
