@@ -24,9 +24,7 @@ Data = Annotated[Path, typer.Option(help="Folder of the server: queue, keys, fil
 
 
 def serve(
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")
-    ] = "tiny",
+    model: Annotated[str, typer.Option("--model", "-m", help="Name (svdlab models), folder or org/name.")] = "tiny",
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
     data: Data = DEFAULT_DATA,
