@@ -29,8 +29,9 @@ DROP = """([data, name]) => {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(tmp_path_factory.mktemp("served")) as server:
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Running]:
+    model = getattr(request, "param", "tiny-random")
+    with running(tmp_path_factory.mktemp("served"), model=model) as server:
         yield server
 
 
@@ -74,7 +75,9 @@ def test_drop_generate_and_play(page: Page, server: Running) -> None:
     until(lambda: "has random weights" in page.text_content("#notice"))
 
 
+@pytest.mark.parametrize("server", ["tiny"], indirect=True)
 def test_cancel(page: Page) -> None:
+    """Forty steps of a model that takes its time: the page asks four times a second, and must see it at work."""
     drop(page)
     page.fill("#steps", "40")
     page.click("#generate")

@@ -71,8 +71,8 @@ def until(look: Callable[[], Any], seconds: float = 400) -> Any:
 
 @contextlib.contextmanager
 def running(folder: Path, keys: tuple[str, str] | None = None, **settings: Any) -> Iterator[Running]:
-    """Serve `tiny-random` from a folder on a free port; `keys` of an earlier run are those of Alice and Bob."""
-    wanted = ServerSettings(data=folder, port=0, model="tiny-random", **settings)
+    """Serve a model from a folder on a free port; `keys` of an earlier run are those of Alice and Bob."""
+    wanted = ServerSettings(data=folder, port=0, **{"model": "tiny-random", **settings})
     if keys is None:
         with Store(folder / "server.sqlite") as store:
             keys = (make_key(store, "alice"), make_key(store, "bob"))
