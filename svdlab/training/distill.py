@@ -67,7 +67,8 @@ def distill(
 ) -> Result:
     """Distil `teacher` into a few-step student, in `out / "student"`; or go on where an earlier call stopped.
 
-    The teacher is frozen, in half precision on CUDA; the student has its weights in fp32 and computes in bf16 there.
+    The teacher is frozen, in half precision on CUDA; the student has its weights in fp32 and computes in bf16 there. A
+    teacher in fp32, as on a CPU, computes as `loop.precision` says, too.
     Memory is saved by `gradient_checkpointing=True`, `together=False`, `batch=1` and `loop.averages=()`.
 
     Args:

@@ -29,9 +29,7 @@ class DecoderSettings:
     loop: LoopSettings = field(default_factory=lambda: LoopSettings(steps=1000, learning_rate=3e-4, averages=(0.995,)))
     world: str = "full"  # stage of the world whose frames it learns
     frames: int = 8  # frames a step, of one clip or of several
-    lengths: tuple[
-        int, ...
-    ] = ()  # successive frames of a clip: one of these a step; empty: all, half of them, a quarter ...
+    lengths: tuple[int, ...] = ()  # successive frames of a clip: one of these a step; empty: `decoder_lengths`
     noise: float = 0.04  # on the latents
     pca_clips: int = 64  # clips whose frames the latents, and the beginning of the decoder, are fitted to
     upsampling_steps: int = 1200  # of what the decoder begins as, see `svdlab.training.upsampling`
@@ -101,7 +99,8 @@ class Recipe:
                 and self.decoder.pca_clips >= 1
                 and self.decoder.upsampling_steps >= 1
                 and all(1 <= length <= self.num_frames for length in self.decoder.lengths),
-                f"with frames, pca_clips and upsampling_steps of at least 1, and lengths from 1 to {self.num_frames}",
+                "with frames, pca_clips and upsampling_steps of at least 1, and"
+                f" lengths from 1 to num_frames = {self.num_frames}",
             ),
         )
         for name, kept, rule in rules:

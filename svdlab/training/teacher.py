@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from svdlab.conditioning import to_signed
 from svdlab.errors import TrainingError
 from svdlab.models.cards import ModelInfo, weights_gb
 from svdlab.request import Defaults
@@ -131,7 +132,7 @@ def fit_beginning(projection: Projection, recipe: Recipe, worlds: Worlds, out: P
     """What the decoder begins as: read from `out`, or fitted to the same frames as the projection and written there."""
     path = out / UPSAMPLING
     if not path.exists():
-        pixels = torch.from_numpy(_frames_to_fit(recipe, worlds)).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = to_signed(_frames_to_fit(recipe, worlds))
         noise, steps, seed = recipe.decoder.noise, recipe.decoder.upsampling_steps, recipe.seed
         fit_upsampling(projection, pixels, steps=steps, noise=noise, seed=seed, progress=progress).save(path)
     return Upsampling.load(path)

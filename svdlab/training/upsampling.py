@@ -11,7 +11,6 @@ training for this.
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ from tqdm.auto import tqdm
 
 from svdlab.files import atomic_path
 from svdlab.training.linear import carry, zero
-from svdlab.training.settings import step_seed
+from svdlab.training.settings import LoopSettings, rate_at, step_seed
 from svdlab.training.vae import COLOUR_PILLAR, LATENTS, Projection, encode
 
 WIDTH = 64  # channels of the linear way; the decoder's narrowest level must have as many
@@ -92,9 +91,9 @@ def fit_upsampling(
         torch.manual_seed(step_seed(seed, 0, "upsampling weights"))
         upsampling = Upsampling()
     optimizer = torch.optim.AdamW(upsampling.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.0)
+    schedule = LoopSettings(steps=steps, warmup=50)
     for step in tqdm(range(steps), desc="upsampling", unit="step", disable=not progress):
-        rise, fall = min(1.0, (step + 1) / 50), 0.5 * (1 + math.cos(math.pi * step / steps))
-        optimizer.param_groups[0]["lr"] = RATE * rise * (0.02 + 0.98 * fall)
+        optimizer.param_groups[0]["lr"] = RATE * rate_at(step, schedule)
         chosen = torch.randint(len(pixels), (BATCH,), generator=generator)
         given = latents[chosen]
         made = upsampling(given + noise * torch.randn(given.shape, generator=generator))

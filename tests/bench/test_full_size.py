@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from svdlab.bench.full_size import build_parts, random_pipeline
 from svdlab.errors import BenchError
 from svdlab.memory import bytes_free
+from svdlab.models import CATALOGUE
+from svdlab.models.placement import SPARE, clip_bytes
 
 
 def test_networks_have_as_many_weights_as_published():
@@ -33,6 +37,11 @@ def test_one_call_is_80_tflop_at_the_size_of_a_clip():
 
 
 def test_what_does_not_fit_is_refused_before_a_weight_is_drawn():
+    full, half = (build_parts("meta", dtype) for dtype in (torch.float32, torch.float16))
+    own = CATALOGUE["svd-xt"].defaults
+    assert clip_bytes(full, own)["none"] == pytest.approx(2 * clip_bytes(half, own)["none"], abs=4)
+    small = replace(own, num_frames=1, width=64, height=64)
+    assert clip_bytes(half, small)["none"] / SPARE == pytest.approx(4.51e9, rel=0.01)
     free = bytes_free(torch.device("cpu"))
     assert 0 < free < 10**15
     frames = round(free / 10**8)  # of 1024x1024 px: more than a hundred megabytes each

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ def teacher() -> sl.Pipeline:
 
 
 @pytest.fixture(scope="module")
-def cases() -> Iterator[Cases]:
+def cases() -> Cases:
     """Four held-out pictures of things that go where they point, and a landscape to be passed."""
     return held_out(count=4)
 
@@ -69,9 +68,10 @@ def test_things_arrive_where_their_picture_says(clips: np.ndarray, cases: Cases)
 
 def test_noise_on_the_picture_leads_away_from_it(tiny: sl.Pipeline, cases: Cases) -> None:
     amounts = (0.0, 0.1, 0.3, 1.0)
-    requests = [sl.Request(image=case.picture, cond_aug=a, seed=7) for case in cases.moving[:3] for a in amounts]
+    some = cases.moving[:3]
+    requests = [sl.Request(image=case.picture, cond_aug=a, seed=7) for case in some for a in amounts]
     made = np.stack(make_clips(tiny, requests)).reshape(3, len(amounts), 25, 64, 64, 3)
-    away = [[evaluate.lpips_input(clip, case.picture) for clip in row] for row, case in zip(made, cases.moving)]  # noqa: B905
+    away = [[evaluate.lpips_input(clip, case.picture) for clip in row] for row, case in zip(made, some, strict=True)]
     assert evaluate.spearman(amounts, np.mean(away, axis=0)) >= 0.8
 
 

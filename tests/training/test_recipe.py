@@ -83,7 +83,7 @@ def test_an_empty_file_is_the_default_recipe(tmp_path):
         ("[unet]\nattention = [true]", "one for each of channels"),
         ("[unet]\nhead_channels = 48", "a divisor"),
         ("[unet]\nids = 3", "an even number"),
-        ("[decoder]\nlengths = [4, 26]", "lengths from 1 to 25"),
+        ("[decoder]\nlengths = [4, 26]", "lengths from 1 to num_frames = 25"),
         ("size = [", "cannot be read as TOML"),
     ],
 )
