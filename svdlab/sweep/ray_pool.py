@@ -181,7 +181,8 @@ class RayPool:
             self._ray.kill(actor.handle)
         self._actors.clear()
         for worker in self._ready:
-            worker.leave(died=False)
+            if worker.left is None:
+                worker.leave(died=False)
 
     # The cluster.
 

@@ -340,3 +340,5 @@ def _run_elsewhere(prepared: Prepared, folder: Path, ledger: Ledger, stop: StopR
             stop=lambda: _asked(stop, options),
             on_cell=stored,
         ).run()
+        for worker in pool.ready:
+            worker.leave(died=False)  # what comes now is not its waiting
