@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 GRID = {"image": sl.examples.path("kite"), "steps": [1, 2], "motion_bucket_id": [32, 127, 224], "seed": [0, 1]}
 CELLS = 12
 KILLS = 3  # each costs a worker that loads the model anew; more by hand
-RECIPES = Path(__file__).parents[2] / "docs" / "recipes"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,9 @@ def cluster(short):
     from ray.cluster_utils import Cluster
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": f"{short}/a"}
+    head = {"num_cpus": 1, "num_gpus": 0, "include_dashboard": False, "temp_dir": f"{short}/a"}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1)
+    cluster.add_node(num_cpus=1, num_gpus=0)
     yield cluster
     cluster.shutdown()
 
@@ -116,8 +116,8 @@ def test_a_node_that_goes_and_one_that_does_not_fit(cluster, go, local, tmp_path
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 9.9.9\n")
     path = os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")])
-    strange = cluster.add_node(num_cpus=1, env_vars={"PYTHONPATH": path})
-    brief = cluster.add_node(num_cpus=1)
+    strange = cluster.add_node(num_cpus=1, num_gpus=0, env_vars={"PYTHONPATH": path})
+    brief = cluster.add_node(num_cpus=1, num_gpus=0)
     rows = []
 
     def end_node(row):
@@ -132,13 +132,7 @@ def test_a_node_that_goes_and_one_that_does_not_fit(cluster, go, local, tmp_path
     cluster.remove_node(strange)
 
 
-def test_a_sweep_that_is_stopped_and_one_whose_driver_is_killed_go_on(cluster, go, local, tmp_path):
-    rows = []
-    sweep = go(on_cell=rows.append, stop=lambda: len(rows) >= 2)
-    counts = sweep.status()
-    assert sweep.interrupted
-    assert 2 <= counts["done"] <= CELLS - 3  # workers finish what they have in hand
-    assert counts["pending"] == CELLS - counts["done"]  # none is left running
+def test_a_driver_that_is_killed_goes_on(cluster, go, local, tmp_path):
     code = (
         "import sys, os, signal, svdlab as sl\n"
         "from tests.sweep.test_ray import GRID\n"
@@ -146,18 +140,27 @@ def test_a_sweep_that_is_stopped_and_one_whose_driver_is_killed_go_on(cluster, g
         "rows = []\n"
         "def die(row):\n"
         "    rows.append(row)\n"
-        "    if len(rows) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if len(rows) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
         "engine = {'kind': 'ray', 'address': sys.argv[2]}\n"
         "sl.sweep('tiny-random', out=sys.argv[1], engine=engine, on_cell=die, **GRID, **QUIET, **SMALL)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run"), cluster.address]
-    died = subprocess.run(command, cwd=RECIPES.parents[1], check=False)
+    died = subprocess.run(command, cwd=ROOT, check=False)
     assert died.returncode == -signal.SIGKILL
-    assert sl.open_sweep(tmp_path / "run").status()["done"] == counts["done"] + 2
+    assert sl.open_sweep(tmp_path / "run").status()["done"] == 4
     sweep = go()
-    assert sweep.plan.todo == CELLS - counts["done"] - 2
-    assert not sweep.interrupted
+    assert sweep.plan.todo == CELLS - 4
     assert_equal(sweep, local)
+
+
+def test_a_sweep_that_is_stopped_lets_workers_finish_what_they_have_in_hand(go, local):
+    rows = []
+    sweep = go(on_cell=rows.append, stop=lambda: len(rows) >= 2)
+    counts = sweep.status()
+    assert sweep.interrupted
+    assert 2 <= counts["done"] < CELLS
+    assert counts["pending"] == CELLS - counts["done"]  # none is left running
+    assert_equal(go(), local)
 
 
 def test_the_doctor_lets_every_worker_load_the_model(cluster, tmp_path):
@@ -169,46 +172,6 @@ def test_the_doctor_lets_every_worker_load_the_model(cluster, tmp_path):
     assert [finding.state for finding in (*nodes, whole)] == ["problem"] * 3
     assert all(str(tmp_path) in finding.mend for finding in nodes)
     assert "no node can make cells" in whole.found
-
-
-def test_the_recipe_for_slurm(local, short, tmp_path):
-    """Slurm's own programs are stood in for: this machine is the whole allocation."""
-    port = free_port()
-    Path(short, "b").mkdir()
-    programs = {
-        "scontrol": "echo localhost",
-        "hostname": f"echo {ray.util.get_node_ip_address()}",
-        "srun": 'while [[ $1 == -* ]]; do [[ $1 == -w ]] && shift; shift; done; exec "$@"',
-        "ray": f'exec {sys.executable} -c "from ray.scripts.scripts import main; main()" "$@"',
-        "svdlab": f'exec {sys.executable} -m svdlab "$@"',
-    }
-    for name, line in programs.items():
-        (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{line}\n", encoding="utf-8")
-        (tmp_path / name).chmod(0o755)
-    spec = tmp_path / "spec.toml"
-    small = "".join(f"{name} = {value}\n" for name, value in SMALL.items())
-    spec.write_text(
-        f'model = "tiny-random"\nimages = ["{GRID["image"]}"]\nmetrics = []\n[grid]\nsteps = [1, 2]\n'
-        f"seed = [0, 1]\n[fixed]\nmotion_bucket_id = 32\n{small}",
-        encoding="utf-8",
-    )
-    slurm = {"SLURM_JOB_NODELIST": "localhost", "SLURM_CPUS_PER_TASK": "1", "SLURM_GPUS_ON_NODE": "0"}
-    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(RECIPES.parents[1])}
-    done = subprocess.run(
-        ["bash", RECIPES / "slurm.sh", spec, "--out", tmp_path / "run"],
-        env={**os.environ, **slurm, **paths, "RAY_PORT": str(port), "RAY_TMPDIR": f"{short}/b"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    frame = sl.open_sweep(tmp_path / "run").frame()
-    assert list(frame["status"]) == ["done"] * 4
-    for cell in frame["cell"]:
-        kept = [sl.open_sweep(path).manifest(cell)["files"] for path in (tmp_path / "run", local.path)]
-        assert kept[0] == kept[1]
 
 
 def free_port() -> int:
