@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -10,9 +11,14 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from svdlab._version import __version__
+from svdlab.errors import SweepError
 from svdlab.files import cache_dir
+
+if TYPE_CHECKING:
+    from svdlab.sweep.engine import Engine
 
 EXTRAS = {"hosted": "fal_client", "serve": "fastapi", "ray": "ray", "train": "accelerate", "test": "pytest"}
 NEEDED = ("torch", "torchvision", "diffusers", "transformers", "safetensors", "lpips", "opencv-python-headless", "av")
@@ -36,6 +42,54 @@ def checkup() -> list[Finding]:
         []
     """
     return [*_python(), *_packages(), *_pair(), *_device(), *_weights(), *_disk(), *_extras()]
+
+
+def checkup_ray(model: str, *, engine: Engine) -> list[Finding]:
+    """Look at a Ray cluster as a sweep would use it: every worker that there is room for loads the model.
+
+    Args:
+        model: what `svdlab.load` takes.
+        engine: of a sweep, with the kind ``"ray"``.
+
+    Raises:
+        ExtraError: ray is not installed.
+
+    Example:
+        >>> [finding.what for finding in checkup_ray("tiny-random", engine=Engine(kind="ray"))]
+        ['node gpu-3/5f0c1b']
+    """
+    try:
+        return list(_cluster(engine, model))
+    except SweepError as error:
+        return [Finding("problem", "cluster", str(error))]
+
+
+def _cluster(engine: Engine, model: str) -> Iterator[Finding]:
+    from svdlab.sweep.ray_cluster import connected, has, nodes
+    from svdlab.sweep.ray_pool import RayPool
+    from svdlab.sweep.ray_worker import Needs
+
+    with connected(engine.address) as ray, contextlib.closing(RayPool(ray, engine, Needs(name=model))) as pool:
+        trouble, slow = "", set()
+        try:
+            slow = pool.settle()
+        except SweepError as error:
+            trouble = str(error)
+        for node in nodes(ray):
+            ready = [worker.device for worker in pool.ready if worker.node == node.name]
+            found = has([node]).partition(" with ")[2]
+            workers = f"{len(ready)} worker{'' if len(ready) == 1 else 's'} on {ready[0]}" if ready else "no worker"
+            what, found = f"node {node.name}", f"{found}: {workers}"
+            if why := pool.left_out.get(node.name):
+                yield Finding("problem", what, found, why)
+            elif node.name in slow:
+                yield Finding(
+                    "note", what, found, "not all workers are ready: others use the node, or the model is slow"
+                )
+            else:
+                yield Finding("ok" if ready else "note", what, found, "" if ready else "there is no room for one")
+        if not pool.ready:
+            yield Finding("problem", "cluster", trouble or "no node can make cells")
 
 
 def _python() -> Iterator[Finding]:

@@ -28,6 +28,10 @@ def sweep(
         Path | None, typer.Option(help="Folder of an AutoencoderTiny, for previews. [default: a linear map]")
     ] = None,
     retry: Annotated[str | None, typer.Option(help="'failed': run failed cells again.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="local: this process; ray: workers of a Ray cluster. [default: the spec's, else local]"),
+    ] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     low_memory: LowMemory = "auto",
@@ -41,7 +45,7 @@ def sweep(
     together: Any = int(batch) if batch.isdecimal() else batch
     if dry_run:
         how: dict[str, Any] = {"decode": decode, "preview_weights": preview_weights, "batch": together}
-        how |= {"device": device, "dtype": dtype, "low_memory": low_memory}
+        how |= {"engine": engine, "device": device, "dtype": dtype, "low_memory": low_memory}
         out.print(plan_spec(spec, out=run, **how), highlight=False)
         return
     result = run_spec(
@@ -50,6 +54,7 @@ def sweep(
         decode=decode,
         preview_weights=preview_weights,
         batch=together,
+        engine=engine,
         retry=retry,
         device=device,
         dtype=dtype,
@@ -60,6 +65,8 @@ def sweep(
     out.print(results_table(frame, axes=list(result.axes), width=out.width))
     print_failures(frame, out)
     _print_undecoded(frame, result.path)
+    for worker in result.workers:
+        print_text(str(worker))
     print_path("run directory", result.path)
     if result.interrupted:
         out.print(f"interrupted; the same command goes on: svdlab sweep {spec}", markup=False, highlight=False)

@@ -77,11 +77,26 @@ def bench(
         write_atomic(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
 
 
-def doctor() -> None:
-    """Say what is installed, which device is used, which weights are here, and how to mend what is missing."""
-    from svdlab.doctor import checkup
+def doctor(
+    engine: Annotated[
+        str, typer.Option(help="ray: look at the cluster, and let every worker load the model.")
+    ] = "local",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="With --engine ray: name, folder or org/name.")
+    ] = DEFAULT_MODEL,
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: host:port. [default: as a sweep finds its cluster]")
+    ] = None,
+) -> None:
+    """Say what is installed, which device is used, which weights are here, and how to mend what is missing.
 
-    findings = checkup()
+    Example: svdlab doctor --engine ray --model animatelcm-svd-xt-1.1
+    """
+    from svdlab.doctor import checkup, checkup_ray
+    from svdlab.sweep.engine import make_engine
+
+    chosen = make_engine({"kind": engine, "address": address})  # refuses what is none, in words
+    findings = checkup() if chosen.kind == "local" else checkup_ray(model, engine=chosen)
     table = Table("", "what", "found", "to mend it", box=None, padding=(0, 2, 0, 0))
     table.columns[1].no_wrap = True
     marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[red]problem[/]"}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from svdlab.errors import SpecError
 from svdlab.sweep.batches import Batch, check_batch_size
+from svdlab.sweep.engine import Engine
 from svdlab.sweep.grid import split_settings
 from svdlab.sweep.handle import Sweep
 from svdlab.sweep.ledger import FILE, Ledger
 from svdlab.sweep.plan import Plan, make_plan
 from svdlab.sweep.run import Options, prepare_in, run
-from svdlab.sweep.spec import Spec, change_decode, make_spec, placed, read_spec, stored_spec
+from svdlab.sweep.spec import Spec, change_decode, change_engine, make_spec, placed, read_spec, stored_spec
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
+    from svdlab.sweep.elsewhere import Elsewhere
 
 Target = str | os.PathLike[str]
 
@@ -33,6 +37,7 @@ def sweep(
     decode: str = "full",
     preview_weights: Target | None = None,
     batch: Batch = 1,
+    engine: Engine | Mapping[str, Any] | str = "local",
     retry: str | None = None,
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
@@ -70,6 +75,9 @@ def sweep(
         batch: how many cells of equal noise levels are denoised together: faster where one clip does not fill the
             device, and equal within rounding (1e-5) to 1, the default, which is exact. ``"auto"`` measures and
             chooses.
+        engine: who computes the cells: ``"local"``, this process; ``"ray"``, workers of a Ray cluster (the extra
+            `ray`); or a table of settings such as ``{"kind": "ray", "workers": 8}``, see `svdlab.sweep.engine`. Give
+            the model by its name then: this process need not load it.
         retry: ``"failed"`` runs failed cells again.
         progress: show a progress bar.
         on_plan: called with the `Plan` before the first cell.
@@ -81,7 +89,9 @@ def sweep(
 
     Raises:
         SpecError, ImageError, MetricError, WeightsError, ModelError: before the first cell is computed.
-        SweepError: the directory is in use, or something else's, or the disk is full.
+        SweepError: the directory is in use, or something else's, or the disk is full; or another engine has no
+            workers.
+        ExtraError: the engine's package is not installed.
 
     Example:
         >>> sweep = sl.sweep(pipe, image=["rocket.png"], motion_bucket_id=[32, 127, 224], steps=[1, 2, 4, 8],
@@ -100,9 +110,10 @@ def sweep(
         timing=timing,
         decode=decode,
         preview_weights=preview_weights,
+        engine=engine,
     )
     options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
-    return _run(spec, _load(pipe), folder, options)
+    return _run(spec, pipe, folder, options)
 
 
 def name_of(folder: Path) -> str:
@@ -124,6 +135,7 @@ def run_spec(
     decode: str | None = None,
     preview_weights: Target | None = None,
     batch: Batch = 1,
+    engine: Engine | Mapping[str, Any] | str | None = None,
     retry: str | None = None,
     progress: bool = True,
     on_plan: Callable[[Plan], None] | None = None,
@@ -138,6 +150,7 @@ def run_spec(
         pipe: used instead of loading the spec's model.
         device, dtype, low_memory: how to load the model, see `svdlab.load`.
         decode, preview_weights: in place of the spec's, see `sweep`; None leaves what it says.
+        engine: in place of the spec's, see `sweep`; the kind alone keeps the spec's settings of that kind.
         batch, retry, progress, on_plan, on_cell, stop: see `sweep`.
 
     Raises:
@@ -149,9 +162,8 @@ def run_spec(
     """
     options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
     spec, folder = _spec_and_folder(spec, out)
-    spec = change_decode(spec, decode, preview_weights)
-    loaded = _pipe_of(spec, pipe, device=device, dtype=dtype, low_memory=low_memory)
-    return _run(spec, loaded, folder, options)
+    spec = change_engine(change_decode(spec, decode, preview_weights), engine)
+    return _run(spec, _pipe_or_name(spec, pipe), folder, options, device=device, dtype=dtype, low_memory=low_memory)
 
 
 def plan_spec(
@@ -165,6 +177,7 @@ def plan_spec(
     decode: str | None = None,
     preview_weights: Target | None = None,
     batch: Batch = 1,
+    engine: Engine | Mapping[str, Any] | str | None = None,
     retry: str | None = None,
 ) -> Plan:
     """What `run_spec` would do, with everything checked and no cell computed or written. Arguments as there.
@@ -177,14 +190,17 @@ def plan_spec(
     """
     options = Options(retry=retry, batch=batch)
     spec, folder = _spec_and_folder(spec, out)
-    spec = change_decode(spec, decode, preview_weights)
-    pipe = _pipe_of(spec, pipe, device=device, dtype=dtype, low_memory=low_memory)
-    check_batch_size(batch, timing=spec.timing, hosted=pipe.hosted)
-    prepared, _ = prepare_in(spec, pipe, folder)
-    if not (folder / FILE).exists():
-        return make_plan(prepared, folder, None, retry=options.retry, batch=batch, pipe=pipe)
-    with Ledger(folder) as ledger:
-        return make_plan(prepared, folder, ledger, retry=options.retry, batch=batch, pipe=pipe)
+    spec = change_engine(change_decode(spec, decode, preview_weights), engine)
+    how = {"device": device, "dtype": dtype, "low_memory": low_memory}
+    with _model_of(spec, _pipe_or_name(spec, pipe), batch, **how) as (model, elsewhere):
+        check_batch_size(batch, timing=spec.timing, hosted=model.hosted)
+        prepared, _ = prepare_in(spec, model, folder)
+        given: Any = {"retry": options.retry, "batch": batch, "pipe": None if elsewhere else model}
+        given["workers"] = elsewhere and elsewhere.room
+        if not (folder / FILE).exists():
+            return make_plan(prepared, folder, None, **given)
+        with Ledger(folder) as ledger:
+            return make_plan(prepared, folder, ledger, **given)
 
 
 def plan_text(spec: Spec | Target, **options: Any) -> str:
@@ -209,9 +225,29 @@ def open_sweep(path: Target, *, pipe: Pipeline | None = None) -> Sweep:
     return Sweep(path, pipe=pipe)
 
 
-def _run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Sweep:
-    outcome = run(spec, pipe, folder, options)
-    return Sweep(folder, plan=outcome.plan, interrupted=outcome.interrupted, pipe=pipe)
+def _run(spec: Spec, pipe: Pipeline | str, folder: Path, options: Options, **how: Any) -> Sweep:
+    with _model_of(spec, pipe, options.batch, **how) as (model, elsewhere):
+        outcome = run(spec, model, folder, dataclasses.replace(options, elsewhere=elsewhere))
+    near = model if elsewhere is None else elsewhere.pipe  # decodes what is looked at
+    return Sweep(folder, plan=outcome.plan, interrupted=outcome.interrupted, pipe=near, workers=outcome.workers)
+
+
+@contextlib.contextmanager
+def _model_of(
+    spec: Spec, pipe: Pipeline | str, batch: Batch, **how: Any
+) -> Iterator[tuple[Pipeline, Elsewhere | None]]:
+    """The model of a run, for the length of a `with` block; and who makes its cells, if this process does not.
+
+    Args:
+        how: to load a model that is given by its name: device, dtype, low_memory.
+    """
+    if spec.engine.kind == "local":
+        yield _load(spec, pipe, **how), None
+        return
+    from svdlab.sweep.elsewhere import workers_of
+
+    with workers_of(spec, pipe, batch=batch, **how) as elsewhere:
+        yield cast("Pipeline", elsewhere.described), elsewhere  # it is asked what it is, and not to make anything
 
 
 def _spec_and_folder(spec: Spec | Target, out: Target | None) -> tuple[Spec, Path]:
@@ -226,18 +262,18 @@ def _spec_and_folder(spec: Spec | Target, out: Target | None) -> tuple[Spec, Pat
     return spec, default if out is None else Path(out)
 
 
-def _pipe_of(spec: Spec, pipe: Pipeline | None, **how: Any) -> Pipeline:
+def _pipe_or_name(spec: Spec, pipe: Pipeline | None) -> Pipeline | str:
     if pipe is not None:
         return pipe
     if spec.model is None:
         raise SpecError("model: the spec names none; give its name, or pass pipe=.")
-    with placed(spec, "model"):
-        return _load(spec.model, **how)
+    return spec.model
 
 
-def _load(pipe: Pipeline | str, **options: Any) -> Pipeline:
+def _load(spec: Spec, pipe: Pipeline | str, **how: Any) -> Pipeline:
     if not isinstance(pipe, str):
         return pipe
     from svdlab.pipeline import load
 
-    return load(pipe, **options)
+    with placed(spec, "model"):
+        return load(pipe, **how)

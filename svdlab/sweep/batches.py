@@ -62,8 +62,20 @@ def order_batches(cells: Sequence[Cell], size: int) -> list[list[Cell]]:
     """
     if size == 1:
         return [[cell] for cell in cells]
+    return [batch for group in order_groups(cells, size) for batch in group]
+
+
+def order_groups(cells: Sequence[Cell], size: int) -> list[list[list[Cell]]]:
+    """Every cell once, in groups of batches; no denoiser call is common to two groups.
+
+    A group holds `size` families of cells that have calls in common, see `order_batches`.
+
+    Example:
+        >>> [[cell.settings["steps"] for [cell] in group] for group in order_groups(cells, 1)]
+        [[1, 2, 4], [1, 2, 4]]
+    """
     shapes = _grouped(cells, lambda cell: (*_of(cell, _SIZE), _guided(cell)))
-    return [batch for group in shapes for block in _blocks(group, size) for batch in block]
+    return [block for group in shapes for block in _blocks(group, size)]
 
 
 def _blocks(cells: Iterable[Cell], size: int) -> Iterator[list[list[Cell]]]:

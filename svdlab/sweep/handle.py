@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
     from svdlab.sweep.diff import Difference
+    from svdlab.sweep.drive import Worker
     from svdlab.sweep.explain import Explanation
     from svdlab.sweep.regenerate import Regenerated
 
@@ -34,6 +35,7 @@ class Sweep:
         path: the run directory.
         plan: what was planned before the first cell; None for a sweep that was only opened.
         interrupted: whether Ctrl-C ended the run early. The same call goes on.
+        workers: of another engine, that made the cells of this run: where, how many cells, how busy.
 
     Example:
         >>> sweep = open_sweep("runs/first")
@@ -49,10 +51,12 @@ class Sweep:
         plan: Plan | None = None,
         interrupted: bool = False,
         pipe: Pipeline | None = None,
+        workers: tuple[Worker, ...] = (),
     ) -> None:
         self.path = Path(path)
         self.plan = plan
         self.interrupted = interrupted
+        self.workers = workers
         self._pipe = pipe  # decodes what is not decoded yet
         with self._ledger():  # a directory that is no sweep is refused now and not at the first question
             pass

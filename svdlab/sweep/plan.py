@@ -43,6 +43,7 @@ class Plan:
         others: cells of earlier declarations in the same directory; they stay.
         timing: of the sweep, ``"shared"`` or ``"isolated"``.
         batch: cells that are denoised together, or ``"auto"``.
+        workers: of another engine than this process; None: this process.
         hosted: whether the model is hosted: every cell is then one paid call, and `calls` counts these.
         calls: denoiser calls that the cells to do need, counted as if every cell ran alone; guided steps count twice.
         calls_made: those that will be made: what cells have in common is made once.
@@ -81,11 +82,14 @@ class Plan:
     to_decode: int = 0
     judged_by: str = ""
     hosted: bool = False
+    workers: int | None = None
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
         """The plan as pairs of label and text."""
         rows = [("sweep", f"{self.name} -> {self.path}"), ("model", f"{self.model} ({self.device}, {self.dtype})")]
+        if self.workers is not None:
+            rows.append(("engine", f"ray, room for {self.workers} worker{'' if self.workers == 1 else 's'} now"))
         rows += [(name, f"{format_values(values)}  ({len(values)})") for name, values in self.axes.items()]
         rows += [(name, f"{format_values([value])}  (fixed)") for name, value in self.fixed.items()]
         rows.append(("metrics", ", ".join(self.metrics) or "none"))
@@ -173,6 +177,7 @@ def make_plan(
     retry: str | None = None,
     batch: Batch = 1,
     pipe: Pipeline | None = None,
+    workers: int | None = None,
 ) -> Plan:
     """What running `prepared` in `folder` would do now.
 
@@ -181,6 +186,7 @@ def make_plan(
         retry: ``"failed"`` runs failed cells again.
         batch: cells that are denoised together, or ``"auto"``.
         pipe: makes a trial clip to judge the time by, where no cell is done; None leaves the time open.
+        workers: that the cells are shared among; None: this process makes them.
     """
     states = ledger.states() if ledger else {}
     here = Counter(states.get(cell.key, "pending") for cell in prepared.cells)
@@ -222,8 +228,9 @@ def make_plan(
         decode=prepared.spec.decode,
         to_decode=len(to_decode(prepared, ledger)) if ledger else 0,
         hosted=hosted,
+        workers=workers,
         backfill=len(lacking(prepared, ledger, retry=retry)) if ledger else 0,
-        seconds=rates.seconds(todo, made) if rates else None,
+        seconds=rates.seconds(todo, made) / max(workers or 1, 1) if rates else None,
         judged_by=rates.source if rates else "",
         bytes=disk,
         free=free,

@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,20 +20,25 @@ from svdlab.sharing import SharedCalls
 from svdlab.sweep import artifacts
 from svdlab.sweep.backfill import fill
 from svdlab.sweep.batches import Batch, check_batch_size, choose_batch, order_batches
+from svdlab.sweep.cells import Cell
 from svdlab.sweep.decode import decode_all
+from svdlab.sweep.drive import Drive, Worker
 from svdlab.sweep.frame import build_row, export
+from svdlab.sweep.groups import make_groups
 from svdlab.sweep.keys import canonical_json
 from svdlab.sweep.ledger import FILE, Ledger
+from svdlab.sweep.making import Maker, Metrics, Recipe, look_of
 from svdlab.sweep.plan import Plan, check_disk, is_todo, lacking, make_plan, to_decode
 from svdlab.sweep.prepare import Prepared, prepare_sweep
 from svdlab.sweep.progress import Bar
 from svdlab.sweep.spec import Spec
-from svdlab.sweep.work import Work
+from svdlab.sweep.work import Keeper, run_here
 from svdlab.sweep.writing import check_folder, recover, writing
 
 if TYPE_CHECKING:
     from svdlab.pipeline import Pipeline
     from svdlab.sample import Look
+    from svdlab.sweep.elsewhere import Elsewhere
 
 log = logging.getLogger("svdlab")
 
@@ -50,6 +56,7 @@ class Options:
         on_plan: called with the plan before the first cell.
         on_cell: called with the row of each cell that was done or failed, as in the DataFrame.
         stop: asked between batches; once it says True, the run ends as after the first Ctrl-C.
+        elsewhere: workers that make the cells; None: this process does.
     """
 
     retry: str | None = None
@@ -58,6 +65,7 @@ class Options:
     on_plan: Callable[[Plan], None] | None = None
     on_cell: Callable[[dict[str, Any]], None] | None = None
     stop: Callable[[], bool] | None = None
+    elsewhere: Elsewhere | None = None
 
     def __post_init__(self) -> None:
         if self.retry not in RETRIES:
@@ -70,6 +78,7 @@ class Outcome:
 
     plan: Plan  # as it was before the first cell
     interrupted: bool
+    workers: tuple[Worker, ...] = ()  # of another engine than this process
 
 
 def prepare_in(spec: Spec, pipe: Pipeline, folder: Path) -> tuple[Prepared, dict[str, str]]:
@@ -107,7 +116,8 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
     """
     check_batch_size(options.batch, timing=spec.timing, hosted=pipe.hosted)
     check_folder(folder)
-    look = _preview_of(spec, pipe)
+    elsewhere = options.elsewhere
+    look = None if elsewhere else look_of(spec.preview_weights, pipe)
     if (folder / "cells").is_dir() and not (folder / FILE).exists():
         with writing(folder):  # the ledger was moved away: it is made again from the manifests
             pass
@@ -116,16 +126,20 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         if ledger.labels() != labels:
             raise SweepError(f"{folder}: another process wrote there while this one was planning. Run again.")
         shown = options.on_plan is not None  # a trial for the estimate is worth its seconds only if somebody reads it
-        trial = pipe if shown else None
-        plan = make_plan(prepared, folder, ledger, retry=options.retry, batch=options.batch, pipe=trial)
+        how: dict[str, Any] = {"retry": options.retry, "batch": options.batch}
+        how |= {"pipe": pipe if shown and not elsewhere else None, "workers": elsewhere and elsewhere.room}
+        plan = make_plan(prepared, folder, ledger, **how)
         check_disk(plan)
         _announce(plan, prepared, options)
         _declare(prepared, folder, ledger)
         try:
             with StopRequest("cell" if options.batch == 1 else "batch") as stop:
-                _make_frames(prepared, pipe, folder, ledger, stop, options)
-                _fill_lacking(prepared, pipe, folder, ledger, stop, options)
-                _run_cells(prepared, pipe, folder, ledger, stop, options, look)
+                near = elsewhere.load_here(plan) if elsewhere else pipe
+                if near is not None:
+                    _make_frames(prepared, near, folder, ledger, stop, options)
+                    _fill_lacking(prepared, near, folder, ledger, stop, options)
+                run_cells = _run_elsewhere if elsewhere else partial(_run_here, pipe=pipe, look=look)
+                run_cells(prepared, folder, ledger, stop, options)
         except KeyboardInterrupt:
             recover(folder, ledger, crashed=True)
             log.warning("%s", _left(ledger, folder))
@@ -137,7 +151,7 @@ def run(spec: Spec, pipe: Pipeline, folder: Path, options: Options) -> Outcome:
         if interrupted:
             ledger.how = "interrupted"
             log.warning("%s", _left(ledger, folder))
-    return Outcome(plan=plan, interrupted=interrupted)
+    return Outcome(plan=plan, interrupted=interrupted, workers=tuple(elsewhere.pool.everyone) if elsewhere else ())
 
 
 def _asked(stop: StopRequest, options: Options) -> bool:
@@ -177,7 +191,7 @@ def _declare(prepared: Prepared, folder: Path, ledger: Ledger) -> None:
         "timing": spec.timing,
         "decode": spec.decode,
         **_kept_weights(spec, folder),
-        "engine": spec.engine,
+        "engine": spec.engine.kind,  # where and on how many it ran says nothing about the cells
         "described": dict(prepared.model),
     }
     write_atomic(folder / "spec.json", json.dumps(declaration, indent=1) + "\n")
@@ -215,16 +229,6 @@ def _keep_picture(picture: Any, folder: Path) -> dict[str, Any]:
     return {"label": picture.label, "digest": picture.digest, "file": image_path, "source": source}
 
 
-def _preview_of(spec: Spec, pipe: Pipeline) -> Look | None:
-    """The small decoder of the spec; None where there is none."""
-    if spec.preview_weights is None:
-        return None
-    from svdlab.preview import load_tiny
-
-    channels = pipe.components.vae.config["latent_channels"]
-    return load_tiny(spec.preview_weights, channels=channels, device=pipe.device, dtype=pipe.components.dtype)
-
-
 def _make_frames(
     prepared: Prepared, pipe: Pipeline, folder: Path, ledger: Ledger, stop: StopRequest, options: Options
 ) -> None:
@@ -248,44 +252,93 @@ def _fill_lacking(
     fill(folder, ledger, lacks, pipe=pipe, progress=options.progress, stop=lambda: _asked(stop, options))
 
 
-def _run_cells(
+@dataclass
+class _Round:
+    """The cells of a run that are to do, and what happens with each that is stored."""
+
+    prepared: Prepared
+    ledger: Ledger
+    options: Options
+
+    def __post_init__(self) -> None:
+        states = self.ledger.states()
+        self.todo = [cell for cell in self.prepared.cells if is_todo(states[cell.key], self.options.retry)]
+        self.images = {picture.digest: picture.image for picture in self.prepared.pictures}
+        spec = self.prepared.spec
+        self.isolated = spec.timing == "isolated"
+        self.recipe = Recipe(
+            model=self.prepared.model,
+            metrics=self.prepared.metrics,
+            timing=spec.timing,
+            decode=spec.decode,
+        )
+
+    def stored(self, cell: Cell, metrics: Metrics | None) -> None:
+        self.bar.step("failed" if metrics is None else "done", metrics)
+        if self.options.on_cell is not None:
+            self.options.on_cell(build_row(self.ledger, cell.key))
+
+    @contextlib.contextmanager
+    def going(self) -> Iterator[None]:
+        """The bar for as long as it takes; what is running when an error ends it is let go."""
+        show, title = self.options.progress, self.prepared.spec.name
+        with contextlib.closing(
+            Bar(total=len(self.todo), metrics=self.prepared.metrics, show=show, title=title)
+        ) as self.bar:
+            try:
+                yield
+            except Exception:
+                with contextlib.suppress(SweepError):  # a disk that is full takes nothing more
+                    self.ledger.release()
+                raise
+
+
+def _run_here(
     prepared: Prepared,
-    pipe: Pipeline,
     folder: Path,
     ledger: Ledger,
     stop: StopRequest,
     options: Options,
+    *,
+    pipe: Pipeline,
     look: Look | None,
 ) -> None:
-    states = ledger.states()
-    todo = [cell for cell in prepared.cells if is_todo(states[cell.key], options.retry)]
-    images = {picture.digest: picture.image for picture in prepared.pictures}
-    isolated = prepared.spec.timing == "isolated"
-    shared = None if isolated else SharedCalls(cell.chain for cell in todo)
-    size = (1 if isolated else choose_batch(todo, images, pipe)) if options.batch == "auto" else options.batch
-    work = Work(
-        prepared=prepared,
-        pipe=pipe,
-        folder=folder,
-        ledger=ledger,
-        images=images,
-        shared=shared,
-        most=size,
-        look=look,
-    )
-    bar = Bar(total=len(todo), metrics=prepared.metrics, show=options.progress, title=prepared.spec.name)
-    with contextlib.closing(bar):
-        for batch in order_batches(todo, size):
+    these = _Round(prepared, ledger, options)
+    shared = None if these.isolated else SharedCalls(cell.chain for cell in these.todo)
+    size = options.batch
+    if size == "auto":
+        size = 1 if these.isolated else choose_batch(these.todo, these.images, pipe)
+    maker = Maker(recipe=these.recipe, pipe=pipe, images=these.images, shared=shared, most=size, look=look)
+    keeper = Keeper(folder=folder, ledger=ledger)
+    with these.going():
+        for batch in order_batches(these.todo, size):
             if _asked(stop, options):
                 return
-            if isolated:
-                pipe.clear_cache()
-            try:
-                for cell, metrics in work.run(batch):
-                    bar.step("failed" if metrics is None else "done", metrics)
-                    if options.on_cell is not None:
-                        options.on_cell(build_row(ledger, cell.key))
-            except Exception:
-                with contextlib.suppress(SweepError):  # a disk that is full takes nothing more
-                    ledger.release()  # the rest of the batch, which is not running any more
-                raise
+            for cell, metrics in run_here(batch, maker, keeper):
+                these.stored(cell, metrics)
+
+
+def _run_elsewhere(prepared: Prepared, folder: Path, ledger: Ledger, stop: StopRequest, options: Options) -> None:
+    these, elsewhere = _Round(prepared, ledger, options), options.elsewhere
+    assert elsewhere is not None
+    assert isinstance(options.batch, int)  # "auto" is refused before
+    pool = elsewhere.pool
+
+    def stored(cell: Cell, metrics: Metrics | None) -> None:
+        these.bar.workers = pool.ready
+        these.stored(cell, metrics)
+
+    with these.going():
+        if not these.todo:
+            return
+        pool.begin(these.recipe, these.images)
+        Drive(
+            pool,
+            make_groups(these.todo, options.batch, timing=prepared.spec.timing),
+            Keeper(folder=folder, ledger=ledger),
+            attempts=elsewhere.engine.attempts,
+            stop=lambda: _asked(stop, options),
+            on_cell=stored,
+        ).run()
+        for worker in pool.ready:
+            worker.leave(died=False)  # what comes now is not its waiting

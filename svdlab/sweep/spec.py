@@ -16,6 +16,9 @@ A file looks like this; paths are relative to its folder::
 
     [fixed]
     fps = 10
+
+    [engine]
+    kind = "local"                       # or "ray", see `svdlab.sweep.engine`
 """
 
 from __future__ import annotations
@@ -35,12 +38,12 @@ from typing import Any, Literal, get_args
 from svdlab.errors import EndpointError, ImageError, MetricError, ModelError, SpecError, WeightsError
 from svdlab.images import ImageSource
 from svdlab.request import SETTINGS
+from svdlab.sweep.engine import KEYS, Engine, make_engine
 from svdlab.sweep.grid import Grid, make_grid
 from svdlab.sweep.pictures import find_images
 
 Timing = Literal["shared", "isolated"]
 TIMINGS: tuple[str, ...] = get_args(Timing)
-ENGINES = ("local",)
 Decode = Literal["full", "preview", "none"]
 DECODES: tuple[str, ...] = get_args(Decode)
 _KEYS = ("name", "model", "images", "metrics", "timing", "decode", "preview_weights", "grid", "fixed", "engine")
@@ -61,7 +64,7 @@ class Spec:
         timing: ``"shared"`` makes once what cells have in common, ``"isolated"`` lets each cell pay for all it needs.
         decode: when frames are made: ``"full"`` at once, ``"preview"`` and ``"none"`` when somebody looks.
         preview_weights: folder of an `AutoencoderTiny` for previews; None for the linear map.
-        engine: who computes the cells; ``"local"`` is this process.
+        engine: who computes the cells.
         file: the TOML file, or None.
     """
 
@@ -73,7 +76,7 @@ class Spec:
     timing: Timing = "shared"
     decode: Decode = "full"
     preview_weights: Path | None = None
-    engine: str = "local"
+    engine: Engine = field(default_factory=Engine)
     file: Path | None = field(default=None, compare=False)
 
 
@@ -97,6 +100,7 @@ def make_spec(
 
     Args:
         metrics: a list of names, ``"default"`` or None for the default table, ``[]`` for none.
+        engine: an `Engine`, its kind, or a table of its settings.
         base: the folder that relative pictures, and `preview_weights`, start from.
         where: (table, key) -> the beginning of an error's text; the table is "" at the top of a file.
 
@@ -112,10 +116,6 @@ def make_spec(
     if timing not in TIMINGS:
         raise SpecError(f"{at('', 'timing')}timing = {timing!r}: must be one of {_listed(TIMINGS)}.")
     check_decode(decode, preview_weights, where=at)
-    if engine not in ENGINES:
-        raise SpecError(
-            f"{at('engine', 'kind')}kind = {engine!r}: must be 'local' (this process); other engines are not there yet."
-        )
     return Spec(
         name=name,
         model=model,
@@ -125,7 +125,7 @@ def make_spec(
         timing=timing,
         decode=decode,
         preview_weights=None if preview_weights is None else Path(base).absolute() / preview_weights,
-        engine=engine,
+        engine=make_engine(engine, where=lambda key: at("engine", key)),
         file=file,
     )
 
@@ -177,6 +177,21 @@ def change_decode(spec: Spec, decode: str | None, preview_weights: str | os.Path
     )
 
 
+def change_engine(spec: Spec, engine: Any) -> Spec:
+    """The spec with another engine; None leaves what it says, and its kind alone keeps its settings.
+
+    Raises:
+        SpecError: as `svdlab.sweep.engine.make_engine`.
+
+    Example:
+        >>> change_engine(spec, "ray").engine.kind
+        'ray'
+    """
+    if engine is None or engine == spec.engine.kind:
+        return spec
+    return dataclasses.replace(spec, engine=make_engine(engine))
+
+
 def _metrics(given: Any, where: str) -> tuple[str, ...] | None:
     if given is None or given == "default":
         return None
@@ -215,14 +230,14 @@ def read_spec(path: str | os.PathLike[str]) -> Spec:
     for table in ("grid", "fixed", "engine"):
         if not isinstance(data.get(table, {}), dict):
             raise SpecError(f"{where('', table)}{table} = {data[table]!r}: must be a table, [{table}].")
-    _check_keys(data.get("engine", {}), ("kind",), "engine", where)
+    _check_keys(data.get("engine", {}), KEYS, "engine", where)
     for key, purpose in (("model", "such as model = 'tiny'"), ("images", "such as images = ['*.png']")):
         if key not in data:
             raise SpecError(f"{path}: {key} is missing; a sweep needs it, {purpose}.")
     for key in ("images",):  # a table or a number would be read as one picture
         if not isinstance(data[key], str | list):
             raise SpecError(f"{where('', key)}{key} = {data[key]!r}: must be a path or pattern, or a list of them.")
-    engine = data.get("engine", {}).get("kind", "local")
+    engine = data.get("engine", {})
     parts = {key: data[key] for key in _PARTS if key in data}
     name = data.get("name", path.stem)
     grid, fixed = data.get("grid", {}), data.get("fixed", {})

@@ -44,7 +44,7 @@ def write(tmp_path, pictures):
 
 def test_reads_a_file(write, pictures):
     spec = read_spec(write(GOOD))
-    assert (spec.name, spec.model, spec.timing, spec.engine) == ("first", "tiny-random", "isolated", "local")
+    assert (spec.name, spec.model, spec.timing, spec.engine.kind) == ("first", "tiny-random", "isolated", "local")
     assert spec.images == (str(pictures / "kite.png"), str(pictures / "rocket.png"))
     assert dict(spec.grid.axes) == {"cond_aug": (0.0, 0.1, 0.2), "seed": (3,), "steps": (1, 2)}
     assert dict(spec.grid.fixed) == {"fps": 8}
@@ -78,7 +78,7 @@ def test_what_may_be_left_out(write):
         ("timing", "timming", r"first\.toml:6: timming: there is no such key\. Did you mean 'timing'\?"),
         ("[engine]", "[emgine]", r"first\.toml:16: emgine: there is no such key\. Did you mean 'engine'\?"),
         ('kind = "local"', "gpus = 2", r"first\.toml:17: \[engine\] gpus: there is no such key"),
-        ('kind = "local"', 'kind = "ray"', r"first\.toml:17: \[engine\] kind = 'ray': must be 'local'"),
+        ('kind = "local"', 'kind = "dask"', r"first\.toml:17: \[engine\] kind = 'dask': must be 'local'"),
         ("steps = [1, 2]", "steps = [1, 0]", r"first\.toml:9: \[grid\] steps = 0: must be a whole number"),
         ("steps = [1, 2]", "steps = [1, 1]", r"first\.toml:9: \[grid\] steps: the value 1 is listed twice"),
         ("steps = [1, 2]", "stepz = [1, 1]", r"first\.toml:9: \[grid\] stepz.*Did you mean 'steps'"),
