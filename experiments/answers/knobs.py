@@ -50,10 +50,22 @@ def cond_aug(runs: Runs) -> Answer:
             f"Effects of cond_aug against {words.show(usual)}": effect_table(found, "cond_aug"),
         },
         figures={
-            "by_cond_aug": sl.plot.response(df, "cond_aug", shown),
+            "by_cond_aug": sl.plot.response(side_by_side(df, "cond_aug"), "cond_aug", shown),
             "frames": sl.plot.frames(runs.few.example("cond_aug")),
         },
     )
+
+
+def side_by_side(df: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """The table with the values of an axis as names in rising order, for a plot in which near ones would fall together.
+
+    Example:
+        >>> list(side_by_side(df, "cond_aug")["cond_aug"].cat.categories)
+        ['0', '0.02', '0.1']
+    """
+    values = sorted(set(df[axis]))
+    names = [words.show(value) for value in values]
+    return df.assign(**{axis: pd.Categorical(df[axis].map(words.show), categories=names, ordered=True)})
 
 
 def decode_chunk(runs: Runs) -> Answer:

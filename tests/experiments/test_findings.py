@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from answers.findings import enough, measured, verdict, words_enough
-from answers.knobs import seams
+from answers.knobs import seams, side_by_side
 from answers.page import Answer, markdown_table, write_answer
 from answers.sampler import with_last_sigma
 from svdlab.sampling import sigmas
@@ -130,6 +130,13 @@ def test_the_last_noise_level_is_the_schedules():
     assert last == [sigmas(n, schedule=s)[n - 1].item() for n, s in zip(df["steps"], df["schedule"], strict=True)]
     assert last[1] > 50 * last[0]  # more steps end higher
     assert last[2] == last[0]
+
+
+def test_values_side_by_side_keep_their_order():
+    df = pd.DataFrame({"cond_aug": [4.0, 0.02, 0.0, 0.02], "flicker": 0.9})
+    named = side_by_side(df, "cond_aug")["cond_aug"]
+    assert named.cat.categories.tolist() == ["0", "0.02", "4"]
+    assert named.tolist() == ["4", "0.02", "0", "0.02"]
 
 
 def test_measured_leaves_out_what_no_row_has():
