@@ -1,0 +1,1 @@
+"""How the questions of `experiments/` are answered: pictures with their truth, sweeps, statistics, a page."""
