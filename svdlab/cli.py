@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -36,20 +38,33 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Set up what all commands share: log lines and warnings go to the error stream, one line each."""
+    context.with_resource(_lines_on_error_stream(logging.WARNING if quiet else logging.INFO))
+
+
+@contextmanager
+def _lines_on_error_stream(level: int) -> Iterator[None]:
+    """Until closed; so whoever calls a command from a program of their own finds logging as it was."""
     log = logging.getLogger("svdlab")
-    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    before = log.level, log.handlers[:], warnings.showwarning
     for handler in [handler for handler in log.handlers if isinstance(handler, logging.StreamHandler)]:
         log.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.addHandler(handler)
+    log.setLevel(level)
     warnings.showwarning = lambda message, *where, **rest: log.warning("warning: %s", message)
+    try:
+        yield
+    finally:
+        log.setLevel(before[0])
+        log.handlers[:], warnings.showwarning = before[1:]
 
 
 for command in (

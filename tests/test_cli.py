@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -44,16 +46,10 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Run the command line as a shell would: exit code, standard output, standard error."""
-    import logging
-    import warnings
-
     from rich.console import Console
 
     monkeypatch.setattr(cli, "out", Console(width=200))
     monkeypatch.setattr(cli, "err", Console(stderr=True, width=200))
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    log = logging.getLogger("svdlab")
-    handlers, level = list(log.handlers), log.level
 
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["svdlab", *map(str, words)])
@@ -65,9 +61,7 @@ def run(monkeypatch, capfd):
         streams = capfd.readouterr()
         return code, streams.out, streams.err
 
-    yield call
-    log.handlers[:] = handlers
-    log.setLevel(level)
+    return call
 
 
 def test_help_and_version(run):
@@ -76,6 +70,15 @@ def test_help_and_version(run):
     for command in ("generate", "sweep", "status", "explain", "diff", "models", "weights", "bench", "doctor"):
         assert command in out
     assert run("--version")[:2] == (0, f"svdlab {__version__}\n")
+
+
+def test_a_command_leaves_logging_as_it_found_it(run):
+    """A handler that outlived its command wrote to a stream that was closed by then."""
+    log = logging.getLogger("svdlab")
+    before = log.level, log.handlers[:], warnings.showwarning
+    assert run("--quiet", "models")[0] == 0
+    assert run("models")[0] == 0
+    assert (log.level, log.handlers, warnings.showwarning) == before
 
 
 @pytest.mark.parametrize(
