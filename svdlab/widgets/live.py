@@ -28,10 +28,14 @@ from svdlab.widgets.words import explain
 from svdlab.widgets.worker import Job, Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from PIL.Image import Image
 
     from svdlab.clip import Clip
     from svdlab.pipeline import Pipeline
+    from svdlab.sweep.batches import Batch
+    from svdlab.sweep.engine import Engine
     from svdlab.sweep.handle import Sweep
 
 _CLIP_EVERY = 2.0  # seconds between two clips that are shown; quick cells would keep the page busy
@@ -50,7 +54,9 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         pipe: a loaded pipeline, or the name of a model.
         image: a picture or a list of them, as for `svdlab.sweep`.
         out: the run directory.
-        name, metrics, timing, retry: as for `svdlab.sweep`.
+        name, metrics, timing, decode, preview_weights, batch, engine, retry: as for `svdlab.sweep`. Where cells are
+            not decoded at once, only the last clip is, to be shown. With a model's name and the engine ``"ray"``,
+            this process loads none.
         start: begin with the cells as soon as the plan is made.
         settings: settings of `svdlab.Request`; lists are axes.
 
@@ -79,6 +85,10 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         name: str | None = None,
         metrics: Any = None,
         timing: str = "shared",
+        decode: str = "full",
+        preview_weights: str | os.PathLike[str] | None = None,
+        batch: Batch = 1,
+        engine: Engine | Mapping[str, Any] | str = "local",
         retry: str | None = None,
         start: bool = False,
         **settings: Any,
@@ -87,10 +97,10 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         self.out = Path(out)
         model = pipe if isinstance(pipe, str) else None
         name = name_of(self.out) if name is None else name
-        self._spec = make_spec(
-            name=name, model=model, images=image, grid=axes, fixed=fixed, metrics=metrics, timing=timing
-        )
-        self._call = {"image": image, "out": self.out, "name": name, "metrics": metrics, "timing": timing, **settings}
+        how = {"metrics": metrics, "timing": timing, "decode": decode, "preview_weights": preview_weights}
+        how |= {"engine": engine}
+        self._spec = make_spec(name=name, model=model, images=image, grid=axes, fixed=fixed, **how)
+        self._call = {"image": image, "out": self.out, "name": name, "batch": batch, **how, **settings}
         self._pipe = pipe
         self._retry = retry
         self.plan: Plan | None = None
@@ -216,7 +226,7 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         words = self._work.words if self._work.ending else self._tally.words()
         self._work.tell(progress=self._tally.progress, words=words)
         self._show_table()
-        if row["status"] == "done" and time.monotonic() - self._shown >= _CLIP_EVERY:
+        if row["status"] == "done" and self._spec.decode == "full" and time.monotonic() - self._shown >= _CLIP_EVERY:
             self._show_clip(row)
 
     def _show_table(self) -> None:
@@ -225,7 +235,8 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
 
     def _show_clip(self, row: dict[str, Any]) -> None:
         with contextlib.suppress(SvdlabError):  # somebody's hand was in the directory; the sweep itself goes on
-            self.clip = open_sweep(self.out).clip(row["cell"])
+            pipe = None if isinstance(self._pipe, str) else self._pipe
+            self.clip = open_sweep(self.out, pipe=pipe).clip(row["cell"])
             label = self._tally.label(row)
             if self._player is None:
                 self._player = FramePlayer([self.clip], labels=[label], autoplay=True)
@@ -238,8 +249,8 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
 
     _shown = -_CLIP_EVERY
 
-    def _loaded(self) -> Pipeline:
-        if isinstance(self._pipe, str):
+    def _loaded(self) -> Pipeline | str:
+        if isinstance(self._pipe, str) and self._spec.engine.kind == "local":
             from svdlab.pipeline import load
 
             self._work.tell(words=f"loading {self._pipe}")
@@ -248,7 +259,9 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
 
     def _plan_and_go(self, job: Job) -> None:
         try:
-            self._show_plan(plan_spec(self._spec, out=self.out, pipe=self._loaded(), retry=self._retry))
+            pipe = self._loaded()
+            how: Any = {"out": self.out, "batch": self._call["batch"], "retry": self._retry}
+            self._show_plan(plan_spec(self._spec, pipe=None if isinstance(pipe, str) else pipe, **how))
         finally:
             with self._deciding:
                 self._planning = False
@@ -283,7 +296,7 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
     def _ended(self, job: Job) -> None:
         self.traceback = job.traceback
         done = [row for row in self.rows if row["status"] == "done"]
-        if done:
+        if done and (self._spec.decode == "full" or not isinstance(self._pipe, str)):
             self._show_clip(done[-1])
         self._work.tell(
             busy=False,

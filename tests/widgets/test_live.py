@@ -255,6 +255,24 @@ def test_a_name_of_a_model_is_loaded_in_the_background(make):
     assert "tiny-randm" in live._work.problem
 
 
+@pytest.mark.parametrize("decode", ["preview", "none"])
+def test_cells_that_are_decoded_later_show_the_last_clip_alone(make, decode):
+    live = make(decode=decode, batch=2, start=True)
+    rows = live.wait(PATIENCE).frame()
+    assert list(rows["status"]) == ["done"] * 4
+    assert live._worker.job.wait(PATIENCE)
+    assert live.clip.frames.shape == (2, 32, 32, 3)
+    assert live.clip.request.steps == 2
+    assert len(list(live.out.rglob("*.mp4"))) == 1  # of the one that was shown
+
+
+def test_how_cells_are_computed_is_checked_at_once(make):
+    with pytest.raises(SpecError, match="decode = 'later'"):
+        make(decode="later")
+    with pytest.raises(SpecError, match="kind = 'rays'"):
+        make(engine="rays")
+
+
 def test_in_a_kept_notebook_it_is_a_picture(make, monkeypatch):
     monkeypatch.setenv("SVDLAB_DISPLAY", "static")
     live = planned(make())
