@@ -2,8 +2,8 @@
 
     python experiments/readme_montage.py --out docs/images
 
-Writes `sweep.webp`, all clips in step, and `clips.jpg`, for the card of the model: beside each picture's true last frame some frames of its clip at
-bucket 255. The pictures are those of the questions (`experiments/pictures`) and a photograph.
+Writes `sweep.webp`, all clips in step, and for the card of the model `clips.jpg`: beside each picture's true last frame
+some frames of its clip at bucket 255. The pictures are those of the questions (`experiments/pictures`) and a photo.
 """
 
 from __future__ import annotations
