@@ -17,11 +17,10 @@ import numpy as np
 from PIL import Image
 
 import svdlab as sl
+from answers.scenes import read_scenes
 from svdlab import examples
 from svdlab.montage import montage_frames, montage_picture, save_animation
 
-PICTURES = Path(__file__).resolve().parent / "pictures"
-NAMES = ("rocket", "arrow", "fish", "car", "ridge", "fork")
 BUCKETS = (0, 64, 127, 191, 255)
 FRAMES = (0, 8, 16, 24)
 
@@ -35,17 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         pipe = sl.load(given.model)
-        images = [*(PICTURES / f"{name}.png" for name in NAMES), examples.path("rocket")]
+        scenes = read_scenes()
+        images = [*scenes.files.values(), examples.path("rocket")]
         given.out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             sweep = sl.sweep(pipe, image=images, motion_bucket_id=list(BUCKETS), steps=4, fps=10, seed=given.seed,
                              metrics=[], out=folder)  # fmt: skip
             clips = clips_by_picture(sweep)
-        rows = [row for row, name in zip(clips, NAMES, strict=False) if name != "fork"]
+        rows = [row for row, label in zip(clips, scenes.files, strict=False) if label != "fork"]
         labels = [f"bucket {bucket}" for bucket in BUCKETS]
         frames = montage_frames(rows, column_labels=labels, cell_height=128, gap=4)
         save_animation(given.out / "sweep.webp", frames, fps=10)
-        strips(pipe, [row[-1] for row in clips]).save(given.out / "clips.jpg", quality=88)
+        lasts = [case.truths[0, -1] for case in scenes.cases.values()]
+        strips([*lasts, photo_of(pipe)], [row[-1] for row in clips]).save(given.out / "clips.jpg", quality=88)
     except (sl.SvdlabError, OSError) as error:
         parser.error(str(error))
     return 0
@@ -57,13 +58,15 @@ def clips_by_picture(sweep: sl.Sweep) -> list[list[np.ndarray]]:
     return [[sweep.clip(cell).frames for cell in group.sort_values("motion_bucket_id")["cell"]] for _, group in groups]
 
 
-def strips(pipe: sl.Pipeline, clips: list[np.ndarray]) -> Image.Image:
-    """A row a clip: the true last frame, or for the photograph the picture itself, then some frames."""
-    side = clips[0].shape[2]
-    true = [Image.open(PICTURES / "truth" / f"{name}.png") for name in NAMES]
-    left = [np.asarray(last.convert("RGB").crop((0, 0, side, side))) for last in true]
-    left.append(np.asarray(sl.prepare(sl.load_image(examples.path("rocket")), width=side, height=side)))
-    rows = [[first, *(clip[number] for number in FRAMES)] for first, clip in zip(left, clips, strict=True)]
+def photo_of(pipe: sl.Pipeline) -> np.ndarray:
+    """The photograph as the model sees it."""
+    own = pipe.defaults
+    return np.asarray(sl.prepare(sl.load_image(examples.path("rocket")), width=own.width, height=own.height))
+
+
+def strips(truths: list[np.ndarray], clips: list[np.ndarray]) -> Image.Image:
+    """A row a clip: its true last frame, or for the photograph the picture itself, then some frames."""
+    rows = [[first, *(clip[number] for number in FRAMES)] for first, clip in zip(truths, clips, strict=True)]
     return montage_picture(rows, column_labels=["truth", *(f"frame {n}" for n in FRAMES)], cell_height=128, gap=2)
 
 

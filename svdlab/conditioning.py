@@ -32,9 +32,10 @@ class Conditioning:
     time_ids: Tensor  # [3]: fps - 1, motion_bucket_id, cond_aug
 
 
-def to_signed(images: np.ndarray) -> Tensor:
-    """uint8 `[n, height, width, 3]` -> float32 `[n, 3, height, width]` in [-1, 1]."""
-    return torch.tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_signed(images: np.ndarray | Tensor) -> Tensor:
+    """uint8 `[..., height, width, 3]` -> float32 `[..., 3, height, width]` in [-1, 1]; a tensor stays where it is."""
+    pixels = images if isinstance(images, Tensor) else torch.tensor(images)
+    return pixels.movedim(-1, -3).float() / 127.5 - 1
 
 
 def clip_pixels(images: Tensor) -> Tensor:

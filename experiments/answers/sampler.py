@@ -91,14 +91,13 @@ def schedules(runs: Runs) -> Answer:
     by_sigma = trends(strided, names, "last_sigma", axes=["last_sigma"])
     levels = df.groupby(["schedule", "steps"])["last_sigma"].first().reset_index()
     said = [
-        f"On {schedule}: {found.sentence}"
+        f"More steps were worse. On {schedule}: {found.sentence}"
         for schedule, found in zip(table["schedule"], steps, strict=True)
-        if found.better == "first" and schedule in on
+        if found.better == "first"
     ]
-    worse = said or ["No settled loss from one step count to the next was found, on either schedule."]
     return Answer(
         sentences=[
-            *[f"More steps were worse. {line}" if said else line for line in worse],
+            *(said or ["No settled loss from one step count to the next was found, on either schedule."]),
             *sentences_of(found for found in between if found.better is not None),
             words_chance([*steps, *between]),
             *sentences_of(by_sigma),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import logging
 import resource
 import sys
 import tempfile
@@ -32,8 +31,6 @@ from svdlab.sweep.keys import canonical_json, cell_key
 from svdlab.sweep.making import Made
 from svdlab.sweep.work import Keeper
 from svdlab.sweep.writing import writing
-
-log = logging.getLogger("svdlab")
 
 STEPS = (1, 2, 4, 8)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svdlab.conditioning import embed_pictures
+from svdlab.conditioning import embed_pictures, to_signed
 from svdlab.errors import TrainingError
 from svdlab.files import sha256_bytes
 from svdlab.models.components import Components
@@ -71,7 +71,7 @@ def encode_pictures(
     parts = []
     with torch.autocast(weight.device.type, enabled=False):  # latents of one clip must not depend on who asks
         for first in range(0, len(pictures), chunk):
-            signed = pictures[first : first + chunk].to(weight.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            signed = to_signed(pictures[first : first + chunk].to(weight.device))
             if noise is not None:
                 signed = signed + noise[first : first + chunk].to(weight.device)
             parts.append(vae.encode(signed.to(weight.dtype)).latent_dist.mode().float())

@@ -123,9 +123,10 @@ def distill(
         )  # fmt: skip
     if result.finished and state.is_main:
         with quietly():
+            info = student_info(loaded, _notes(loaded, chosen, state.world))
             write_model(
                 out / STUDENT, unet=_kept(state), vae=loaded.vae, image_encoder=loaded.image_encoder,
-                feature_extractor=loaded.feature_extractor, info=student_info(loaded, _notes(loaded, chosen)),
+                feature_extractor=loaded.feature_extractor, info=info,
             )  # fmt: skip
     state.wait()
     return result
@@ -301,12 +302,12 @@ def _kept(state: State) -> nn.Module:
     return state.weights(len(state.averages) - 1 if state.averages else None)["unet"]
 
 
-def _notes(teacher: Components, settings: DistillSettings) -> str:
+def _notes(teacher: Components, settings: DistillSettings, processes: int) -> str:
     low, high = (f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in settings.guidance(teacher))
     return (
         f"Consistency distillation of {teacher.name} ({teacher.fingerprint}): {settings.loop.steps} steps of"
-        f" {settings.batch} clips, grid of {settings.grid}, {settings.solver} steps of the teacher. Guidance built"
-        f" in: {low} at the first frame, {high} at the last."
+        f" {settings.batch * processes} clips, grid of {settings.grid}, {settings.solver} steps of the teacher."
+        f" Guidance built in: {low} at the first frame, {high} at the last."
     )
 
 

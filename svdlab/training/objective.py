@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from svdlab.conditioning import clip_pixels
+from svdlab.conditioning import clip_pixels, to_signed
 from svdlab.errors import TrainingError
 from svdlab.sampling.schedules import SIGMA_MAX
 from svdlab.training.consistency import rows
@@ -110,7 +110,7 @@ def teacher_losses(
         `loss`, `error` (the loss without weights), `error_high` (of the rows whose sigma is above 5; 0 if none).
     """
     with torch.autocast(generator.device.type, enabled=False), torch.no_grad():
-        pixels = scenes["frames"].permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+        pixels = to_signed(scenes["frames"])
         x0 = encode(pixels, projection)
         still, numbers = x0[:, :1], scenes.get("numbers")
         if numbers is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from svdlab.conditioning import to_signed
 from svdlab.sampling import precondition, sample, sigmas, start
 from svdlab.training.objective import embed
 from svdlab.training.vae import Projection, encode
@@ -34,7 +35,7 @@ def teacher_quality(
         `gain_last`, `gain_mean`: dB by which the last frame, and all after the first, are nearer to the truth than the
         repeated picture is (below 0: worse than a still); `copy`: dB of the first frame to the picture.
     """
-    pixels = scenes["frames"].permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    pixels = to_signed(scenes["frames"])
     with torch.autocast(pixels.device.type, enabled=False):
         truth = encode(pixels, projection)
     picture = truth[:, :1].expand_as(truth)

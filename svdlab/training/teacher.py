@@ -257,8 +257,7 @@ def _train_decoder(
             numbers = scene_numbers(step, rank=rank, world=64, batch=settings.frames)[:clips]
             frames = renderer.batch(numbers)["frames"]
             first = step_seed(loop.seed, step, "moment", rank) % (recipe.num_frames - length + 1)
-            cut = np.ascontiguousarray(frames[:, first : first + length])
-            return torch.from_numpy(cut).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+            return to_signed(frames[:, first : first + length])
 
         rendered = stack.enter_context(Ahead(make, depth=recipe.ahead, last=loop.steps))
         return train_decoder(

@@ -13,7 +13,7 @@ import ipywidgets
 
 from svdlab.clip import display_is_static
 from svdlab.errors import SvdlabError, WidgetError
-from svdlab.sweep import open_sweep, sweep
+from svdlab.sweep import open_sweep, run_spec
 from svdlab.sweep.api import name_of, plan_spec
 from svdlab.sweep.grid import split_settings
 from svdlab.sweep.plan import Plan
@@ -95,14 +95,20 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
     ) -> None:
         axes, fixed = split_settings(settings)
         self.out = Path(out)
-        model = pipe if isinstance(pipe, str) else None
-        name = name_of(self.out) if name is None else name
-        how = {"metrics": metrics, "timing": timing, "decode": decode, "preview_weights": preview_weights}
-        how |= {"engine": engine}
-        self._spec = make_spec(name=name, model=model, images=image, grid=axes, fixed=fixed, **how)
-        self._call = {"image": image, "out": self.out, "name": name, "batch": batch, **how, **settings}
-        self._pipe = pipe
-        self._retry = retry
+        self._pipe = None if isinstance(pipe, str) else pipe  # None: to be loaded, or the engine's workers have it
+        self._spec = make_spec(
+            name=name_of(self.out) if name is None else name,
+            model=pipe if isinstance(pipe, str) else None,
+            images=image,
+            grid=axes,
+            fixed=fixed,
+            metrics=metrics,
+            timing=timing,
+            decode=decode,
+            preview_weights=preview_weights,
+            engine=engine,
+        )
+        self._how: Any = {"out": self.out, "batch": batch, "retry": retry}
         self.plan: Plan | None = None
         self.rows: list[dict[str, Any]] = []
         self.clip: Clip | None = None
@@ -235,8 +241,7 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
 
     def _show_clip(self, row: dict[str, Any]) -> None:
         with contextlib.suppress(SvdlabError):  # somebody's hand was in the directory; the sweep itself goes on
-            pipe = None if isinstance(self._pipe, str) else self._pipe
-            self.clip = open_sweep(self.out, pipe=pipe).clip(row["cell"])
+            self.clip = open_sweep(self.out, pipe=self._pipe).clip(row["cell"])
             label = self._tally.label(row)
             if self._player is None:
                 self._player = FramePlayer([self.clip], labels=[label], autoplay=True)
@@ -249,19 +254,17 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
 
     _shown = -_CLIP_EVERY
 
-    def _loaded(self) -> Pipeline | str:
-        if isinstance(self._pipe, str) and self._spec.engine.kind == "local":
+    def _loaded(self) -> Pipeline | None:
+        if self._pipe is None and self._spec.engine.kind == "local":
             from svdlab.pipeline import load
 
-            self._work.tell(words=f"loading {self._pipe}")
-            self._pipe = load(self._pipe)
+            self._work.tell(words=f"loading {self._spec.model}")
+            self._pipe = load(str(self._spec.model))
         return self._pipe
 
     def _plan_and_go(self, job: Job) -> None:
         try:
-            pipe = self._loaded()
-            how: Any = {"out": self.out, "batch": self._call["batch"], "retry": self._retry}
-            self._show_plan(plan_spec(self._spec, pipe=None if isinstance(pipe, str) else pipe, **how))
+            self._show_plan(plan_spec(self._spec, pipe=self._loaded(), **self._how))
         finally:
             with self._deciding:
                 self._planning = False
@@ -279,10 +282,10 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         self.rows, self._sweep = [], None
         self._work.tell(words="checking everything")
         self._plan_table.tell(unfolded=False)  # it was read; the results need the room
-        self._sweep = sweep(
-            self._loaded(),
-            **self._call,
-            retry=self._retry,
+        self._sweep = run_spec(
+            self._spec,
+            pipe=self._loaded(),
+            **self._how,
             progress=False,
             on_plan=self._begun,
             on_cell=self._on_cell,
@@ -296,7 +299,7 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
     def _ended(self, job: Job) -> None:
         self.traceback = job.traceback
         done = [row for row in self.rows if row["status"] == "done"]
-        if done and (self._spec.decode == "full" or not isinstance(self._pipe, str)):
+        if done and (self._spec.decode == "full" or self._pipe is not None):
             self._show_clip(done[-1])
         self._work.tell(
             busy=False,
