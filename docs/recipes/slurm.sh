@@ -12,7 +12,7 @@
 #
 # Submitted again after the time limit, the same command goes on where it was. All nodes must see the environment with
 # svdlab[ray], active when this is submitted, and the weights; the run directory is written by the first node alone.
-# Not tried on a cluster of Slurm; it was run on one machine, with stand-ins for Slurm's own programs.
+# Run with Slurm 22.05 on one machine that was two nodes without GPUs: a sweep, and one cancelled and submitted again.
 set -euo pipefail
 
 spec=${1:?usage: sbatch slurm.sh SPEC [options of svdlab sweep]}

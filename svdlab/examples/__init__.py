@@ -3,8 +3,8 @@
 Example:
     >>> from svdlab import examples
     >>> examples.names()
-    ('kite', 'rocket')
-    >>> clip = pipe(examples.path("rocket"))
+    ('fish', 'kite', 'rocket')
+    >>> clip = pipe(examples.path("fish"))
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def names() -> tuple[str, ...]:
 
     Example:
         >>> names()
-        ('kite', 'rocket')
+        ('fish', 'kite', 'rocket')
     """
     return tuple(sorted(_files()))
 
