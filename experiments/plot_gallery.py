@@ -10,14 +10,12 @@ under 60 KB: colours are given up until they are.
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 import svdlab as sl
+from answers.small import small_png
 from svdlab.files import write_atomic
 
 LIMIT = 60_000  # bytes
@@ -35,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         given.out.mkdir(parents=True, exist_ok=True)
         for name, figure in gallery(sweep).items():
             path = given.out / f"plot_{name}.png"
-            write_atomic(path, small_png(figure))
+            write_atomic(path, small_png(figure, dpi=DPI, limit=LIMIT))
             print(f"{path}  {path.stat().st_size / 1000:.0f} KB")  # noqa: T201 (a command speaks to its caller)
     except (sl.SvdlabError, OSError) as error:
         parser.error(str(error))
@@ -66,23 +64,6 @@ def clips_by_steps(sweep: sl.Sweep) -> dict[str, sl.Clip]:
         if name not in ("steps", "motion_bucket_id"):
             alike = alike[alike[name] == alike[name].iloc[0]]
     return {f"{row.steps} step{'s' if row.steps > 1 else ''}": sweep.clip(row.cell) for row in alike.itertuples()}
-
-
-def small_png(figure: Any) -> bytes:
-    """The figure as a PNG below `LIMIT`, with as many colours as that allows.
-
-    Raises:
-        OSError: 16 colours are still too many.
-    """
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    picture = Image.open(drawn).convert("RGB")
-    for colours in (256, 128, 64, 32, 16):
-        data = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(data, format="png", optimize=True)
-        if data.tell() < LIMIT:
-            return data.getvalue()
-    raise OSError(f"a picture of {picture.width}x{picture.height} px does not fit into {LIMIT} bytes.")
 
 
 if __name__ == "__main__":

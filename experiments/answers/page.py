@@ -12,9 +12,11 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from svdlab.files import atomic_path, write_atomic
+from answers.small import small_png
+from svdlab.files import write_atomic
 
 DPI = 110
+LIMIT = 150_000  # bytes of a figure
 UNSETTLED = ("not settled", "interval includes zero")  # what the sentences of `svdlab.stats` say where it is so
 
 
@@ -48,8 +50,8 @@ def write_answer(
     """
     folder.mkdir(parents=True, exist_ok=True)
     for stem, figure in answer.figures.items():
-        with atomic_path(folder / f"{stem}.png") as tmp:
-            figure.savefig(tmp, dpi=DPI, bbox_inches="tight")  # a long label is not cut off
+        drawn = small_png(figure, dpi=DPI, limit=LIMIT, bbox_inches="tight")  # a long label is not cut off
+        write_atomic(folder / f"{stem}.png", drawn)
     tables = {title: _records(table) for title, table in answer.tables.items()}
     data = {
         "name": name, "question": question, "method": method, "about": dict(about),
