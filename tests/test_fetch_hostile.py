@@ -1,4 +1,4 @@
-"""Servers and machines that are out of the ordinary, against the guarded fetch; each answers on the loopback address."""
+"""Servers and machines out of the ordinary, against the guarded fetch; each answers on the loopback address."""
 
 from __future__ import annotations
 
