@@ -92,7 +92,7 @@ def fetch(
         except ssl.SSLCertVerificationError as error:
             raise FetchError(f"{target.shown}: certificate refused ({error.verify_message}). {_INSTEAD}") from error
         except (OSError, http.client.HTTPException, UnicodeError) as error:
-            why = f"{type(error).__name__}: {error}"[:200]
+            why = _plain(f"{type(error).__name__}: {error}"[:200])
             raise FetchError(f"{target.shown} could not be fetched ({why}). {_INSTEAD}") from error
         if location is None:
             return body
@@ -139,7 +139,9 @@ def post(
     except TimeoutError:
         raise FetchError(f"{target.shown} did not answer within {seconds:g} s.") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise FetchError(f"{target.shown} could not be reached ({type(error).__name__}: {error})"[:300]) from error
+        raise FetchError(
+            f"{target.shown} could not be reached ({type(error).__name__}: {_plain(str(error))[:200]})"
+        ) from error
 
 
 def is_public(address: str) -> bool:
@@ -180,8 +182,9 @@ class _Target:
 
     def __init__(self, url: str, allow_private: bool) -> None:
         self.shown = _shorten(url)
-        # urlsplit drops tabs and newlines without a word, and browsers read a backslash as a slash: refuse both.
-        if re.search(r"[\x00-\x20\x7f\\]", url):
+        # urlsplit drops tabs and newlines without a word, and browsers read a backslash as a slash: refuse both. Half a
+        # surrogate pair is no letter, and cannot be sent.
+        if re.search(r"[\x00-\x20\x7f-\x9f\\\ud800-\udfff]", url):
             raise FetchError(f"{self.shown!r} has blanks, control characters or backslashes in it: not a web address.")
         try:
             parts = urllib.parse.urlsplit(url)
@@ -217,8 +220,13 @@ def _ascii_host(host: str, shown: str) -> str:
 def _shorten(url: str) -> str:
     """`url` for a message: without its query, which may hold a signature, and not at any length."""
     bare = re.split(r"[?#]", url, maxsplit=1)[0]
-    bare = re.sub(r"(?<=//)[^/]*@", "", bare)
+    bare = _plain(re.sub(r"(?<=//)[^/]*@", "", bare))
     return bare if len(bare) <= 120 else bare[:117] + "..."
+
+
+def _plain(text: str) -> str:
+    """`text` that a stranger wrote, for a message: what would steer a terminal becomes U+FFFD."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _get(target: _Target, clock: _Clock, max_bytes: int, allow_private: bool) -> tuple[bytes, str | None]:
@@ -240,7 +248,8 @@ def _get(target: _Target, clock: _Clock, max_bytes: int, allow_private: bool) ->
                 return b"", location.encode("latin-1").decode("utf-8", "replace")
             if response.status != 200:
                 raise FetchError(
-                    f"{target.shown} answered {response.status} {response.reason[:60]}, not 200 OK. Check the address."
+                    f"{target.shown} answered {response.status} {_plain(response.reason[:60])}, not 200 OK."
+                    " Check the address."
                 )
             return _read(response, target, max_bytes), None
     finally:
@@ -257,7 +266,8 @@ def _read(response: http.client.HTTPResponse, target: _Target, max_bytes: int) -
     if (response.length or 0) > max_bytes:
         raise too_large
     body = bytearray()
-    while piece := response.read(65536):
+    # Not `read`, which asks for all there is when a chunk says that its size is -1.
+    while piece := response.read1(65536):
         body += piece
         if len(body) > max_bytes:  # no length was announced
             raise too_large
@@ -313,13 +323,15 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address that answers; each gets its share of the time that is left."""
         for index, (family, kind, protocol, _, address) in enumerate(self._addresses):
-            sock = socket.socket(family, kind, protocol)
+            sock = None
             try:
+                sock = socket.socket(family, kind, protocol)  # fails where the machine has no IPv6
                 sock.settimeout(self._clock.left() / (len(self._addresses) - index))
                 sock.connect(address)
                 break
             except OSError:
-                sock.close()
+                if sock is not None:
+                    sock.close()
                 if index == len(self._addresses) - 1:
                     raise
         if self._target.tls:

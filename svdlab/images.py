@@ -44,6 +44,8 @@ MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
 MAX_RLE_PIXELS = 4_000_000  # of a run-length bitmap, which PIL decodes in Python, byte by byte
+MAX_PPM_PIXELS = 1_000_000  # of a PPM that PIL decodes in Python, number by number: ten times as slow
+MAX_DIGITS = 16  # bytes to a pixel of a PPM in digits; comments without end cost more than numbers
 WHITE = (255, 255, 255)
 
 # Opened through their own classes: Image.open would first apply its own, process-wide size check, and warn.
@@ -55,6 +57,12 @@ _DECODERS: dict[str, Callable[[Any], Image.Image]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "PPM": PpmImagePlugin.PpmImageFile,
+}
+# The decoders that PIL has in Python alone: minutes for a picture of the largest size.
+_SLOW = {
+    "bmp_rle": ("a run-length encoded bitmap", MAX_RLE_PIXELS),
+    "ppm_plain": ("a PPM written out in digits", MAX_PPM_PIXELS),
+    "ppm": ("a PPM of an unusual range of values", MAX_PPM_PIXELS),  # the usual ones go to the decoder "raw"
 }
 _pil_lock = threading.Lock()
 
@@ -291,12 +299,15 @@ def _open(data: bytes, label: str, max_pixels: int) -> Image.Image:
     except Exception as error:  # decoders meet hostile bytes with exceptions of every kind
         raise _damaged(label, format, error) from error
     _check_size(label, (width, height), max_pixels)
-    run_lengths = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
-    if run_lengths and width * height > MAX_RLE_PIXELS:
-        raise ImageError(
-            f"image: {label} is a run-length encoded bitmap of {width} x {height} pixels, more than the"
-            f" {MAX_RLE_PIXELS} that are decoded of this kind. Save it as a PNG."
-        )
+    for tile in getattr(image, "tile", ()):
+        kind, most = _SLOW.get(tile[0], ("", max_pixels))
+        if width * height > most:
+            raise ImageError(
+                f"image: {label} is {kind} of {width} x {height} pixels, more than the {most} that are decoded of this"
+                " kind. Save it as a PNG."
+            )
+        if tile[0] == "ppm_plain" and len(data) > MAX_DIGITS * width * height + 4096:
+            raise ImageError(f"image: {label} is {kind} with {len(data)} bytes for {width} x {height} pixels: refused.")
     return image
 
 

@@ -103,7 +103,19 @@ def _open_tiny(folder: Path, channels: int) -> Any:
         )
     from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 
+    from svdlab.models.guard import check_part
+
     try:
+        weights = folder / "diffusion_pytorch_model.safetensors"
+        config = AutoencoderTiny.load_config(folder, local_files_only=True)
+        check_part(
+            folder,
+            config,
+            [weights],
+            lambda: AutoencoderTiny.from_config(config),
+            fix="Fetch both anew.",
+            index=weights.with_name(f"{weights.name}.index.json"),
+        )
         vae = AutoencoderTiny.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:  # of many kinds, and whatever it is, these weights cannot be used
         raise ModelError(

@@ -195,6 +195,26 @@ def test_a_large_run_length_bitmap_is_refused_before_it_is_decoded() -> None:
     assert load_image(uri(rle_bitmap(200, 1))).size == (200, 1)
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"P3 1000 1001 255\n" + b"1 " * 3_003_000, "in digits of 1000 x 1001 pixels, more than the 1000000"),
+        (b"P2 8000 7999 255\n", "in digits of 8000 x 7999 pixels"),
+        (b"P5 1000 1001 254\n" + bytes(1_001_000), "unusual range of values of 1000 x 1001 pixels"),
+        (b"P1 10 10\n" + b"#\n" * 1_000_000, "bytes for 10 x 10 pixels: refused"),
+    ],
+)
+def test_a_ppm_that_is_decoded_in_python_is_bounded(data: bytes, says: str) -> None:
+    with pytest.raises(ImageError, match=says):
+        load_image(uri(data))
+
+
+def test_small_ppms_of_every_kind_are_read() -> None:
+    for data in (b"P3 2 1 255\n" + b"1 " * 6, b"P2 2 1 9 # grey\n1 9", b"P1 2 1\n01", b"P5 2 1 254\n\x00\xfe"):
+        assert load_image(uri(data)).size == (2, 1)
+    assert load_image(uri(b"P5 2000 1000 255\n" + bytes(2_000_000))).size == (2000, 1000)
+
+
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_a_lower_limit_of_pils_own_does_not_leak(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     source = uri(packed(Image.new("RGB", (64, 64), "white"), format))

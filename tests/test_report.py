@@ -8,6 +8,7 @@ import json
 import re
 import resource
 import shutil
+import sqlite3
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 
 import svdlab as sl
 import svdlab.report
-from svdlab.errors import ReportError
+from svdlab.errors import ReportError, SweepError
 from svdlab.pipeline import Pipeline
 from svdlab.report import write_report
 from svdlab.report.page import json_text
@@ -167,6 +168,22 @@ def test_hostile_names_stay_text(pipe, tmp_path) -> None:
     assert page.text.count(HOSTILE) == 2  # title and headline
     assert label in page.text
     assert page.data["table"]["axes"]["image"] == [label, "plain"]
+
+
+def test_a_ledger_that_leads_out_of_its_directory_is_not_followed(pipe, tmp_path) -> None:
+    run = sl.sweep(pipe, image=picture(tmp_path, "plain"), steps=1, out=tmp_path / "a" / "b" / "run", **SMALL)
+    key, stray = run.frame()["cell"][0], "../../../out/stray"
+    shutil.copytree(run.path / "cells" / key[:2] / key, tmp_path / "out" / "stray")
+    manifest = tmp_path / "out" / "stray" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(key, stray))
+    with sqlite3.connect(run.path / "ledger.sqlite") as ledger:
+        for column in ("cell.key", "metric.cell", "event.cell"):
+            table, name = column.split(".")
+            ledger.execute(f"UPDATE {table} SET {name} = ? WHERE {name} = ?", (stray, key))
+    before = sorted(tmp_path.rglob("*.mp4"))
+    with pytest.raises(SweepError, match="is no key of a cell"):
+        write_report(sl.open_sweep(run.path), tmp_path / "a" / "b" / "report", plots=False)
+    assert sorted(tmp_path.rglob("*.mp4")) == before
 
 
 @pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<!--", "<script", "\u2028", "a" * 10])

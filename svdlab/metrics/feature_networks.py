@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from svdlab.errors import MetricError, WeightsError
+from svdlab.errors import MetricError, ModelError, WeightsError
 from svdlab.metrics.lpips_network import _exact as exact
-from svdlab.metrics.network_files import CONFIG, find_folder, fingerprint_of, load_strictly, read_tensors
+from svdlab.metrics.network_files import CONFIG, TENSORS, find_folder, fingerprint_of, load_strictly, read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -148,12 +148,23 @@ def _pretrained(name: str, folder: Path, kind: str) -> Any:
     import torch
     import transformers
 
+    from svdlab.models.guard import check_part
     from svdlab.models.loading import quietly
 
     options = {"add_pooling_layer": False} if kind == "vit" else {}  # DINO has none
+    network = getattr(transformers, name)
     try:
+        raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        check_part(
+            folder,
+            raw,
+            [folder / TENSORS],
+            lambda: network(network.config_class.from_pretrained(folder, local_files_only=True), **options),
+            fix="What is missing would be left at random: give the whole weights of that network.",
+            strict=False,  # files may hold more networks than this one, and use older names
+        )
         with quietly():
-            module, info = getattr(transformers, name).from_pretrained(
+            module, info = network.from_pretrained(
                 folder,
                 use_safetensors=True,
                 local_files_only=True,
@@ -161,6 +172,8 @@ def _pretrained(name: str, folder: Path, kind: str) -> Any:
                 output_loading_info=True,
                 **options,
             )
+    except ModelError as error:
+        raise WeightsError(f"weights: {error}") from error
     except Exception as error:  # transformers and safetensors raise many kinds
         words = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(f"weights: {folder} cannot be loaded as {name}: {words:.300}. Fetch it again.") from error

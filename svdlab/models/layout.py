@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,16 @@ def plan(names: Collection[str], *, half: bool, unet_weights: bool = True) -> Pl
     )
 
 
+def index_name(part: Part, variant: str | None) -> str:
+    """The shards' table of contents of one part in one variant.
+
+    Example:
+        >>> index_name(PARTS[2], "fp16")
+        'image_encoder/model.safetensors.index.fp16.json'
+    """
+    return f"{part.name}/{part.stem}.safetensors.index{f'.{variant}' if variant else ''}.json"
+
+
 def plan_file(names: Collection[str], file: str) -> Plan:
     """The plan of a repository from which one safetensors file is wanted, the UNet of a student."""
     found = {"unet": (file,)} if file in names else {}
@@ -131,7 +142,7 @@ def _weights(names: Collection[str], part: Part, variant: str | None) -> tuple[t
     """
     middle = f".{variant}" if variant else ""
     single = f"{part.name}/{part.stem}{middle}.safetensors"
-    index = f"{part.name}/{part.stem}.safetensors.index{middle}.json"
+    index = index_name(part, variant)
     shard = re.compile(
         rf"{part.name}/{part.stem}{re.escape(middle)}-\d{{5}}-of-(\d{{5}})\.safetensors"
         + (rf"|{part.name}/{part.stem}-\d{{5}}-of-(\d{{5}}){re.escape(middle)}\.safetensors" if middle else "")
@@ -188,6 +199,22 @@ def read_configs(folder_of: Callable[[str], Path]) -> dict[str, dict[str, Any]]:
                 f"{folder_of(part.name) / part.config}: {key} is {configs[part.name].get(key)!r}, and must be"
                 f" {wanted!r}. svdlab runs Stable Video Diffusion and models of its classes."
             )
+    with sensible(folder_of("unet").parent):
+        _check_pairs(configs, folder_of("unet").parent)
+    return configs
+
+
+@contextmanager
+def sensible(where: Path) -> Iterator[None]:
+    """Say in words that a config has a text where a number belongs, and the like."""
+    try:
+        yield
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise ModelError(f"{where}: a config has a value of the wrong kind ({error}). Fetch the model anew.") from error
+
+
+def _check_pairs(configs: Mapping[str, Mapping[str, Any]], where: Path) -> None:
+    """Refuse parts of two models."""
     unet, vae, clip = (configs[name] for name in ("unet", "vae", "image_encoder"))
     latent = vae.get("latent_channels", 4)
     pairs = (
@@ -208,11 +235,7 @@ def read_configs(folder_of: Callable[[str], Path]) -> dict[str, dict[str, Any]]:
     )
     for name, value, rule, wanted in pairs:
         if value != wanted and not (isinstance(value, list) and set(value) == {wanted}):
-            raise ModelError(
-                f"{folder_of('unet').parent}: {name} = {value}, and must be {rule}, {wanted}."
-                " These parts are of two models."
-            )
-    return configs
+            raise ModelError(f"{where}: {name} = {value}, and must be {rule}, {wanted}. These parts are of two models.")
 
 
 def general_defaults(configs: Mapping[str, Mapping[str, Any]]) -> Defaults:
@@ -245,7 +268,7 @@ def general_defaults(configs: Mapping[str, Mapping[str, Any]]) -> Defaults:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}). Fetch the model anew.") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: must be a JSON object, and is a {type(value).__name__}. Fetch the model anew.")

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ from svdlab.models import catalogue, tiny_random
 from svdlab.models.components import Components
 from svdlab.models.device import choose_device, choose_dtype, dtype_name
 from svdlab.models.fingerprint import fingerprint, hash_config, hash_tensors, hash_weights
-from svdlab.models.layout import read_configs
+from svdlab.models.guard import check_part
+from svdlab.models.layout import PARTS as LAYOUT
+from svdlab.models.layout import Part, index_name, read_configs
 from svdlab.models.placement import PARTS, check_way, place
 from svdlab.models.sources import Source, locate
-from svdlab.models.weights import check_shapes, read_shapes
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_spatio_temporal_condition import UNetSpatioTemporalConditionModel
@@ -165,18 +167,32 @@ def _load(source: Source, dtype: torch.dtype) -> dict[str, Any]:
 
 def _check(source: Source, configs: dict[str, dict[str, Any]]) -> None:
     """Compare the headers of all weight files with the networks as configured, before memory is spent."""
-    for part in ("unet", "vae", "image_encoder"):
-        with _explained(source, part), torch.device("meta"):
-            model = _empty(part, configs[part])
-        files = source.weights(part)
-        check_shapes(
-            read_shapes(files),
-            model,
-            where=str(files[0]),
+    for part in LAYOUT[:3]:
+        check_part(
+            source.folder_of(part.name),
+            configs[part.name],
+            source.weights(part.name),
+            partial(_shell, source, part.name, configs[part.name]),
             fix="The weights and the config are of two models: fetch them together.",
+            index=_index(source, part),
             # Old VAE and CLIP files use other names for some tensors, which from_pretrained knows; it reports the rest.
-            strict=part == "unet",
+            strict=part.name == "unet",
         )
+
+
+def _index(source: Source, part: Part) -> Path | None:
+    """The table of shards that a part's loader reads where there is one; transformers prefers the single file."""
+    if part.name not in source.plan.variants or (part.name == "unet" and source.unet_file):
+        return None
+    name = index_name(part, source.plan.variants[part.name])
+    if part.name == "image_encoder" and name not in source.plan.indexes:
+        return None
+    return source.folder_of(part.name).parent / name
+
+
+def _shell(source: Source, part: str, config: dict[str, Any]) -> torch.nn.Module:
+    with _explained(source, part):
+        return _empty(part, config)
 
 
 def _empty(part: str, config: dict[str, Any]) -> torch.nn.Module:

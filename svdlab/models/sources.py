@@ -21,6 +21,7 @@ from svdlab.models.layout import (
     plan,
     plan_file,
     read_configs,
+    sensible,
 )
 
 _REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -183,11 +184,14 @@ def _describe(folder: Path, card: ModelInfo | None, *, name: str, repo_id: str |
     """What is known of a model that the catalogue does not list: its card, or what its configs say."""
     if card:
         return replace(card, repo_id=repo_id)
+    configs = read_configs(folder.joinpath)
+    with sensible(folder):
+        defaults = general_defaults(configs)
     return ModelInfo(
         name=name,
         title=name,
         kind="teacher",
-        defaults=general_defaults(read_configs(folder.joinpath)),
+        defaults=defaults,
         licence="see its page" if repo_id else "not stated",
         memory_gb=weights_gb(folder),
         repo_id=repo_id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,14 +51,19 @@ def check_shapes(
 ) -> None:
     """Compare tensors of a file with those of a model (which may be on the meta device).
 
-    With `strict` every name must be on both sides; otherwise only the shapes of common names are compared.
+    With `strict` every name must be on both sides. Otherwise the file may use other names for some tensors, which must
+    have room in it: what is missing under its own name is no larger than what is there under an unknown one.
 
     Raises:
         ModelError: naming the first few keys that are missing, unexpected or of another shape, and `fix`, what to do.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    missing = [key for key in wanted if key not in shapes] if strict else []
-    unexpected = [key for key in shapes if key not in wanted] if strict else []
+    missing = [key for key in wanted if key not in shapes]
+    unexpected = [key for key in shapes if key not in wanted]
+    if not strict and _numbers(wanted, missing) <= _numbers(shapes, unexpected):
+        missing = []
+    if not strict:
+        unexpected = []
     other = [
         f"{key} {list(shapes[key])} instead of {list(shape)}"
         for key, shape in wanted.items()
@@ -66,6 +72,10 @@ def check_shapes(
     found = (("missing", missing), ("unexpected", unexpected), ("of another shape", other))
     if problems := [f"{len(keys)} {what}: {_first(keys)}" for what, keys in found if keys]:
         raise ModelError(f"{where}: does not fit {type(model).__name__} as configured. {'; '.join(problems)}. {fix}")
+
+
+def _numbers(shapes: Mapping[str, tuple[int, ...]], keys: list[str]) -> int:
+    return sum(math.prod(shapes[key]) for key in keys)
 
 
 def _first(keys: list[str]) -> str:

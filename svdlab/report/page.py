@@ -17,7 +17,7 @@ from svdlab.widgets.feed import VIEWER_FILES
 
 STYLES = ("report.css", "controls.css", "viewer.css")  # the page's own first: what the viewer says of itself counts
 MOST_FAILURES = 10
-Place = Callable[[str], str]  # relative path -> what to write into the page
+Place = Callable[[str], str]  # relative path -> what to write into an attribute, escaped
 
 
 def build_page(contents: Contents, *, title: str, media: Mapping[str, str] | None = None) -> str:
@@ -43,9 +43,9 @@ def build_page(contents: Contents, *, title: str, media: Mapping[str, str] | Non
     )
     place = (media or {}).get
     parts = [
-        _head(contents, title, lambda path: place(path, path)),
+        _head(contents, title, lambda path: escape(place(path, path))),
         _clips(),
-        _plots(contents, lambda path: place(path, path)),
+        _plots(contents, lambda path: escape(place(path, path))),
         _cells(contents),
         _repeat(contents),
         _foot(contents),
@@ -135,7 +135,7 @@ def _swept(contents: Contents, place: Place) -> str:
         rows.append(("weights", str(model["fingerprint"])))
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in rows)
     figures = "".join(
-        f'<figure><a href="{place(full)}" download="{full.removeprefix("images/")}">'
+        f'<figure><a href="{place(full)}" download="{escape(full.removeprefix("images/"))}">'
         f'<img src="{place(small)}" alt="input picture {escape(label)}" loading="lazy"></a>'
         f"<figcaption>{escape(label)}</figcaption></figure>"
         for label, (small, full) in contents.pictures.items()

@@ -40,13 +40,30 @@ TMP = ".tmp-"  # beginning of every name that is not in place yet
 
 
 def cell_path(key: str) -> str:
-    """Folder of a cell, relative to the run directory, with forward slashes."""
-    return f"cells/{key[:2]}/{key}"
+    """Folder of a cell, relative to the run directory, with forward slashes.
+
+    Raises:
+        SweepError: `key` is none: a directory from elsewhere may say anything, and must not lead out of itself.
+    """
+    return f"cells/{_checked(key)[:2]}/{key}"
 
 
 def image_path(digest: str) -> str:
-    """The kept copy of a picture, relative to the run directory."""
-    return f"images/{digest[:16]}.png"
+    """The kept copy of a picture, relative to the run directory.
+
+    Raises:
+        SweepError: `digest` is none.
+    """
+    return f"images/{_checked(digest)[:16]}.png"
+
+
+def _checked(key: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z_-]+", key):
+        raise SweepError(
+            f"{key!r:.80}: is no key of a cell or picture, which are hexadecimal digits. The directory's ledger is"
+            " damaged, or was made to mislead: run 'svdlab repair' on it, or do not use it."
+        )
+    return key
 
 
 def encode(clip: Clip) -> dict[str, bytes]:

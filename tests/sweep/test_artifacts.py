@@ -85,3 +85,10 @@ def test_a_path_on_another_drive_is_kept(monkeypatch):
 def test_a_damaged_manifest_is_not_read(tmp_path):
     with pytest.raises(SweepError, match="is not a whole cell"):
         artifacts.read_manifest(tmp_path, KEYS[0])
+
+
+@pytest.mark.parametrize("key", ["../../../elsewhere/x", "a/b", "..", "", 'a"><svg onload=x>', "a\n"])
+def test_what_is_no_key_names_no_place(key: str) -> None:
+    for place in (artifacts.cell_path, artifacts.image_path):
+        with pytest.raises(SweepError, match="is no key of a cell or picture"):
+            place(key)
