@@ -161,9 +161,12 @@ class Uploads:
     def _room(self, owner: str, replaced: Path) -> int:
         """Bytes that an owner may still bring: pieces that wait for the others of their file take room as files do."""
         rows = self._store.rows("SELECT hash FROM upload WHERE owner = ? AND kind = ?", (owner, PARTS))
-        folders = [self.folder / row["hash"] for row in rows]
-        pieces = [path for folder in folders if folder.is_dir() for path in folder.iterdir() if path != replaced]
-        held = sum(path.stat().st_size for path in pieces if path.suffix != ".part")  # those are among the arriving
+        held = 0
+        for row in rows:
+            with contextlib.suppress(OSError):  # none have come yet, or they are put together just now
+                pieces = (path for path in (self.folder / row["hash"]).iterdir() if path != replaced)
+                # Those with a suffix are among the arriving.
+                held += sum(path.stat().st_size for path in pieces if not path.suffix)
         return self._settings.quota - self._shelf.used(owner) - held
 
     def _check_room(self, owner: str, room: int) -> None:
