@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -46,7 +47,7 @@ class Client(fal_client.client.SyncClient):
     @cached_property
     def _client(self) -> httpx.Client:
         return httpx.Client(
-            transport=_SubmitOnce(fal_client.client.BackupDomainTransport()),
+            transport=_Guarded(fal_client.client.BackupDomainTransport(), self._ends),
             headers={"Authorization": self._auth.header_value, "User-Agent": fal_client.client.USER_AGENT},
             timeout=self.default_timeout,
             follow_redirects=True,
@@ -56,6 +57,18 @@ class Client(fal_client.client.SyncClient):
         client = super()._get_cdn_client()
         self._uploading.append(client)
         return client
+
+    def wait_until(self, request_id: str, end: float | None) -> None:
+        """Let no request about a job wait beyond `end` (of `time.monotonic`): LateError then. None: as the client does,
+        which alone would wait for up to 20 minutes for a host that takes a connection and never answers."""
+        if end is None:
+            self._ends.pop(request_id, None)
+        else:
+            self._ends[request_id] = end
+
+    @cached_property
+    def _ends(self) -> dict[str, float]:
+        return {}
 
     @cached_property
     def _uploading(self) -> list[httpx.Client]:
@@ -72,14 +85,19 @@ class UnclearError(Exception):
     """A submission was sent and not acknowledged: whether there is a job now is not known."""
 
 
-class _SubmitOnce(httpx.BaseTransport):
-    """Lets a submission be tried again only if it was not sent, or was refused (429)."""
+class LateError(Exception):
+    """The time for a job was over before the host answered."""
 
-    def __init__(self, inner: httpx.BaseTransport) -> None:
-        self._inner = inner
+
+class _Guarded(httpx.BaseTransport):
+    """Lets a submission be tried again only if it was not sent, or was refused (429), and keeps the ends of jobs."""
+
+    def __init__(self, inner: httpx.BaseTransport, ends: Mapping[str, float]) -> None:
+        self._inner, self._ends = inner, ends
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         submits = request.method == "POST" and str(request.url).startswith(str(httpx.URL(address())))
+        self._limit(request)
         try:
             response = self._inner.handle_request(request)
             if submits:
@@ -93,6 +111,18 @@ class _SubmitOnce(httpx.BaseTransport):
         if submits and response.status_code in _UNCLEAR:
             raise UnclearError(refused_text(response.status_code, response.text))
         return response
+
+    def _limit(self, request: httpx.Request) -> None:
+        """Shorten the waits of a request to what is left for its job; the client's repetitions come by here too."""
+        _, _, about = request.url.path.partition("/requests/")
+        end = self._ends.get(about.partition("/")[0])
+        if end is None:
+            return
+        if (left := end - time.monotonic()) <= 0:
+            raise LateError
+        waits = request.extensions.get("timeout", {})
+        kinds = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = {kind: min(left, waits.get(kind) or left) for kind in kinds}
 
     def close(self) -> None:
         self._inner.close()

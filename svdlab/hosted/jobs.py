@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from svdlab.errors import EndpointError
-from svdlab.hosted.client import Client, explained, submit
+from svdlab.hosted.client import Client, LateError, explained, submit
 
 if TYPE_CHECKING:
     from fal_client.client import Completed, Status, SyncRequestHandle
@@ -19,6 +19,8 @@ log = logging.getLogger("svdlab")
 
 FASTEST, SLOWEST = 0.1, 1.0  # seconds between two looks at the queue: short at first, since such jobs are short
 FAILURES = 5  # looks in a row that may fail at the host before the job is given up
+LAST_SECONDS = 60.0  # for the result of a job that is done, whatever is left of its time
+CANCEL_SECONDS = 5.0
 RETRIES = 3  # times that a result is asked for, when a gateway answers in its place
 
 
@@ -91,12 +93,18 @@ def run_job(client: Client, name: str, arguments: dict[str, Any], *, timeout: fl
     began = time.monotonic()
     handle = submit(client, name, arguments, start_timeout=max(timeout, 1.1))  # the client wants more than 1 s
     try:
-        completed, started = yield from _follow(handle, name, began + timeout, timeout)
-    except BaseException:
-        _cancel(handle)
-        raise
-    ended = time.monotonic()
-    output = _result(handle, name, completed)
+        client.wait_until(handle.request_id, began + timeout)
+        try:
+            completed, started = yield from _follow(handle, name, began + timeout, timeout)
+        except BaseException:
+            client.wait_until(handle.request_id, time.monotonic() + CANCEL_SECONDS)
+            _cancel(handle)
+            raise
+        ended = time.monotonic()
+        client.wait_until(handle.request_id, ended + LAST_SECONDS)
+        output = _result(handle, name, completed)
+    finally:
+        client.wait_until(handle.request_id, None)
     run = completed.metrics.get("inference_time") if isinstance(completed.metrics, dict) else None
     seen = ended - (started or ended)
     return Answer(
@@ -112,19 +120,17 @@ def _follow(
 ) -> Generator[Update, None, tuple[Completed, float | None]]:
     """Look until the job is done; also when it was first seen to run."""
     seen, started, pause, last = 0, None, FASTEST, "submitted"
-    for status in _looks(handle, name):
-        update, seen = _update(handle.request_id, status, seen)
-        last = str(update)
-        if update.state == "running" and started is None:
-            started = time.monotonic()
-        yield update
-        if update.state == "done":
-            return status, started  # type: ignore[return-value]
-        left = end - time.monotonic()
-        if left <= 0:
-            break
-        time.sleep(min(pause, left))
-        pause = min(pause * 1.3, SLOWEST)
+    with contextlib.suppress(LateError):
+        for status in _looks(handle, name):
+            update, seen = _update(handle.request_id, status, seen)
+            last = str(update)
+            if update.state == "running" and started is None:
+                started = time.monotonic()
+            yield update
+            if update.state == "done":
+                return status, started  # type: ignore[return-value]
+            time.sleep(min(pause, max(0.0, end - time.monotonic())))
+            pause = min(pause * 1.3, SLOWEST)
     raise EndpointError(
         f"{name}: job {handle.request_id} was not done within {timeout:g} s (last seen: {last}), and was cancelled."
         " Raise timeout (sl.hosted.load(..., timeout=...)), or run it when the queue is shorter.",
@@ -172,6 +178,12 @@ def _result(handle: SyncRequestHandle, name: str, completed: Completed) -> dict[
             with explained(f"{name}: the job failed", handle.request_id):
                 output = handle.get()
             break
+        except LateError:
+            raise EndpointError(
+                f"{name}: job {handle.request_id} is done, but the host did not send its result within"
+                f" {LAST_SECONDS:g} s. Look for it at the host before you run this again.",
+                request_id=handle.request_id,
+            ) from None
         except EndpointError as error:
             if completed.error is not None or error.lasting or error.status < 500 or attempt == RETRIES:
                 raise

@@ -98,6 +98,7 @@ def _add_routes(app: FastAPI, settings: ServerSettings) -> None:
     add(app, "GET", f"{jobs}/status/stream", live_routes.status_stream)
     add(app, "POST", f"/run/{settings.app}", live_routes.run)
     add(app, "GET", "/files/{file_id}/{name}", file_routes.fetch_file)
+    add(app, "HEAD", "/files/{file_id}/{name}", file_routes.fetch_file, include_in_schema=False)
     add(app, "POST", "/rest/storage/upload/initiate", upload_routes.initiate)
     add(app, "POST", "/rest/storage/upload/initiate-multipart", upload_routes.initiate_parts)
     add(app, "POST", "/rest/storage/auth/token", upload_routes.session)
@@ -120,7 +121,8 @@ def _add_routes(app: FastAPI, settings: ServerSettings) -> None:
 def add(app: FastAPI, method: str, path: str, handler: Any, **options: Any) -> None:
     """Add a route with and without a slash at its end: nobody is redirected."""
     app.add_api_route(path, handler, methods=[method], response_model=None, **options)
-    app.add_api_route(path + "/", handler, methods=[method], response_model=None, include_in_schema=False)
+    hidden = {**options, "include_in_schema": False}
+    app.add_api_route(path + "/", handler, methods=[method], response_model=None, **hidden)
 
 
 async def jwks(request: Request) -> Response:

@@ -274,7 +274,8 @@ class Queue:
         if count == self._max_log_lines:
             level, message = "WARN", f"more than {count} lines; the rest is not kept"
         if count <= self._max_log_lines:
-            line = {"job": id, "n": count, "at": time.time(), "level": level, "message": message[:2000]}
+            text = message[:2000].encode("utf-8", "replace").decode()  # half of a pair of surrogates cannot be stored
+            line = {"job": id, "n": count, "at": time.time(), "level": level, "message": text}
             _insert(db, "log", line)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import time
+from collections import Counter
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
@@ -35,6 +36,7 @@ class Uploads:
         self._settings, self._store, self._shelf = settings, store, shelf
         self.folder = settings.data / "uploads"
         make_private_folder(self.folder)
+        self._arriving: Counter[str] = Counter()  # bytes of bodies that are being read, by owner
 
     @staticmethod
     def of(request: Request) -> Uploads:
@@ -130,19 +132,19 @@ class Uploads:
     async def _save(self, request: Request, path: Path, owner: str, before: int = 0) -> int:
         """Write a body to `path` as it comes, within the limits; nothing stays of one that is refused or cut short."""
         limit = self._settings.max_upload - before
-        room = self._settings.quota - self._shelf.used(owner) - before
         check_length(request, limit)
         part, size = path.with_name(f"{path.name}.{token_urlsafe(6)}.part"), 0
+        room = self._room(owner, path)
         try:
             with _private(part) as out:
                 async for piece in request.stream():
                     size += len(piece)
+                    self._arriving[owner] += len(piece)
                     if size > limit:
                         raise too_large(self._settings.max_upload)
-                    if size > room:
-                        text = f"the files of this key would exceed the {self._settings.quota} bytes that it may hold."
-                        raise ApiError(403, "quota_exceeded", text, Connection="close")
+                    self._check_room(owner, room)
                     out.write(piece)
+            self._check_room(owner, self._room(owner, path))  # others may have arrived meanwhile
             sync_file(part)
             part.replace(path)
             sync_folder(path.parent)
@@ -151,9 +153,26 @@ class Uploads:
         except OSError as error:
             raise ApiError(500, "internal_error", f"the server cannot keep the file ({error.strerror}).") from error
         finally:
+            self._arriving[owner] -= size
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
         return size
+
+    def _room(self, owner: str, replaced: Path) -> int:
+        """Bytes that an owner may still bring: pieces that wait for the others of their file take room as files do."""
+        rows = self._store.rows("SELECT hash FROM upload WHERE owner = ? AND kind = ?", (owner, PARTS))
+        held = 0
+        for row in rows:
+            with contextlib.suppress(OSError):  # none have come yet, or they are put together just now
+                pieces = (path for path in (self.folder / row["hash"]).iterdir() if path != replaced)
+                # Those with a suffix are among the arriving.
+                held += sum(path.stat().st_size for path in pieces if not path.suffix)
+        return self._settings.quota - self._shelf.used(owner) - held
+
+    def _check_room(self, owner: str, room: int) -> None:
+        if self._arriving[owner] > room:
+            text = f"the files of this key would exceed the {self._settings.quota} bytes that it may hold."
+            raise ApiError(403, "quota_exceeded", text, Connection="close")
 
 
 def file_of(permission: sqlite3.Row) -> dict[str, Any]:

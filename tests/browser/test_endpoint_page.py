@@ -72,6 +72,7 @@ def test_drop_generate_and_play(page: Page, server: Running) -> None:
     until(lambda: page.evaluate("document.getElementById('video').readyState") >= 2)
     assert page.evaluate("document.getElementById('video').duration") == pytest.approx(2.5, abs=0.01)
     assert page.evaluate("document.getElementById('video').videoWidth") == 64
+    until(lambda: page.evaluate("document.getElementById('video').currentTime") > 0)  # it plays by itself
     until(lambda: "has random weights" in page.text_content("#notice"))
 
 

@@ -18,6 +18,7 @@ from tests.serving import answering
 APP = "fal-ai/fast-svd-lcm"
 ID = "2b1c9d7e-5a04-4c35-9a77-1f6b1c0f8f10"
 BREAK = b""  # the connection is closed without an answer
+HANG = b"..."  # it stays open without one
 NGINX = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><hr><center>nginx</center></body></html>\r\n"
 
 
@@ -44,6 +45,7 @@ class Recorded(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
         self._answers: dict[tuple[str, str], list[bytes]] = {}
         self._lock = threading.Lock()
+        self.over = threading.Event()
 
     @property
     def url(self) -> str:
@@ -111,7 +113,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.server.seen.append((self.command, path, {k.lower(): v for k, v in self.headers.items()}, body))
-        self.wfile.write(self.server._next(self.command, path))
+        said = self.server._next(self.command, path)
+        if said == HANG:
+            self.server.over.wait(60)
+        else:
+            self.wfile.write(said)
         self.close_connection = True
 
     do_GET = do_POST = do_PUT = _play  # noqa: N815 - names of http.server
@@ -124,4 +130,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 def serving() -> Iterator[Recorded]:
     """A server while the block runs."""
     with answering(Recorded()) as server:
-        yield server
+        try:
+            yield server
+        finally:
+            server.over.set()

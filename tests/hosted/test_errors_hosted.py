@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import svdlab as sl
 from svdlab.errors import EndpointError, ExtraError, RequestError, SvdlabError
 from svdlab.hosted.client import is_own
 from svdlab.hosted.words import explain, text_of
-from tests.hosted.recorded import APP, BREAK, ID, NGINX, Recorded, answer
+from tests.hosted.recorded import APP, BREAK, HANG, ID, NGINX, Recorded, answer
 
 MADE = {"steps": 2, "seed": 42}
 INVALID = answer(401, {"detail": "invalid key credentials"}, x_fal_error_type="unauthorized")
@@ -158,6 +159,15 @@ def test_a_submission_that_may_have_been_taken_is_not_repeated(
     assert (len(server.submissions), pipe.calls.failed) == (1, 1)
 
 
+def test_a_submission_that_is_never_answered_is_not_repeated(
+    server: Recorded, rocket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svdlab.hosted.client.SUBMIT_SECONDS", 0.5)
+    server.job(submit=(HANG, server.taken()))
+    assert "the connection broke (ReadTimeout). Whether a job was made" in str(error_of(server, rocket))
+    assert len(server.submissions) == 1
+
+
 def test_nobody_there(server: Recorded, rocket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fal_client.client.QUEUE_URL_FORMAT", "http://127.0.0.1:9/queue/")
     assert "127.0.0.1:9 was not reached (ConnectError" in str(error_of(server, rocket))
@@ -188,6 +198,27 @@ def test_a_job_that_takes_too_long_is_cancelled(server: Recorded, rocket: Path) 
     error = error_of(server, rocket, timeout=1)
     assert f"job {ID} was not done within 1 s (last seen: running), and was cancelled" in str(error)
     assert server.cancelled == 1
+
+
+def test_a_host_that_falls_silent_does_not_keep_anybody_beyond_the_time(
+    server: Recorded, rocket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svdlab.hosted.jobs.CANCEL_SECONDS", 0.5)
+    server.job(server.queued(1), HANG)
+    server.play("PUT", f"/queue/{APP}/requests/{ID}/cancel", HANG)
+    began = time.monotonic()
+    error = error_of(server, rocket, timeout=1)
+    assert time.monotonic() - began < 20  # the official client alone waits for minutes
+    assert f"job {ID} was not done within 1 s (last seen: queued, 1 ahead)" in str(error)
+    assert (len(server.submissions), server.cancelled > 0) == (1, True)
+
+
+def test_a_result_that_is_never_sent(server: Recorded, rocket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svdlab.hosted.jobs.LAST_SECONDS", 0.5)
+    server.job(result=HANG)
+    error = error_of(server, rocket)
+    assert f"job {ID} is done, but the host did not send its result within 0.5 s" in str(error)
+    assert (error.request_id, len(server.submissions), server.cancelled) == (ID, 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ async function bytes(url) {
 
 async function subscribe(fal) {
   const states = [];
-  const lines = [];
+  let lines = [];
   const result = plain(
     await fal.subscribe(APP, {
       input: QUICK,
@@ -40,7 +40,7 @@ async function subscribe(fal) {
       pollInterval: 50,
       onQueueUpdate: (update) => {
         states.push(update.status);
-        if (update.status === "IN_PROGRESS") update.logs.map((log) => log.message).forEach((line) => lines.push(line));
+        if (update.status !== "IN_QUEUE") lines = update.logs.map((log) => log.message);
       },
     }),
   );

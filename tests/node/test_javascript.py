@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,18 +21,17 @@ from tests.server.running import Running, until
 pytestmark = [pytest.mark.node, pytest.mark.slow]
 
 APP = "fal-ai/fast-svd-lcm"
-COMMON = ("subscribe", "queue", "nothing", "invalid", "wrongKey", "cancelCompleted")
-LIVE = ("run", "streamStatus", "upload", "autoUpload")
+COMMON = ("subscribe", "queue", "nothing", "invalid", "wrongKey", "timeout", "webhook")
+CANCEL = ("cancelQueued", "cancelRunning", "cancelCompleted")
+LIVE = ("run", "streamStatus", "subscribeStreaming", "upload", "autoUpload")
+EVERYWHERE = (*COMMON, *CANCEL, *LIVE)
 COLUMNS: dict[tuple[str, str], tuple[str, ...]] = {
-    ("client", "preload"): (
-        *(*COMMON, *LIVE, "subscribeStreaming", "noInput", "early", "cancelQueued", "cancelRunning", "timeout"),
-        *("elsewhere", "multipart", "webhook"),
-    ),
-    ("client", "proxy"): (*COMMON, *LIVE, "subscribeStreaming", "early", "cancelQueued", "cancelRunning", "webhook"),
-    ("client", "middleware"): (*COMMON, *LIVE, "subscribeStreaming", "cancelQueued", "cancelRunning", "webhook"),
-    ("client", "fetch"): (*COMMON, *LIVE, "subscribeStreaming", "cancelQueued", "cancelRunning", "webhook"),
-    ("serverless-client", "preload"): (*COMMON, *LIVE, "cancelQueued", "webhook"),
-    ("serverless-client", "middleware"): (*COMMON, *LIVE, "cancelQueued", "cancelRunning", "webhook"),
+    ("client", "preload"): (*EVERYWHERE, "multipart", "noInput", "early", "elsewhere"),
+    ("client", "proxy"): (*EVERYWHERE, "multipart", "early"),
+    ("client", "middleware"): (*EVERYWHERE, "multipart"),
+    ("client", "fetch"): (*EVERYWHERE, "multipart"),
+    ("serverless-client", "preload"): EVERYWHERE,  # the deprecated one sends every file whole
+    ("serverless-client", "middleware"): EVERYWHERE,
 }
 
 Column = Callable[[str, str], dict[str, Any]]
@@ -54,6 +54,7 @@ def test_subscribe(column: Column, client: str, way: str) -> None:
     seen = column(client, way)["subscribe"]
     assert seen["states"][-1] == "COMPLETED"
     assert set(seen["states"]) <= {"IN_QUEUE", "IN_PROGRESS", "COMPLETED"}
+    assert seen["lines"].count("decoding") == 1  # the last update has the whole log
     assert seen["data"]["seed"] == 42
     assert seen["data"]["video"]["content_type"] == "video/mp4"
     assert (seen["file"]["status"], seen["file"]["type"], seen["file"]["brand"]) == (200, "video/mp4", "ftyp")
@@ -208,7 +209,15 @@ console.log(result.data);
 console.log(result.requestId);
 """
 
-QUEUE = """
+CONFIG = """
+import { fal } from "@fal-ai/client";
+
+fal.config({
+  credentials: "YOUR_FAL_KEY"
+});
+"""
+
+SUBMIT = """
 import { fal } from "@fal-ai/client";
 
 const { request_id } = await fal.queue.submit("fal-ai/fast-svd-lcm", {
@@ -217,27 +226,85 @@ const { request_id } = await fal.queue.submit("fal-ai/fast-svd-lcm", {
   },
   webhookUrl: "https://optional.webhook.url/for/results",
 });
+"""
+
+STATUS = """
+import { fal } from "@fal-ai/client";
+
 const status = await fal.queue.status("fal-ai/fast-svd-lcm", {
-  requestId: request_id,
+  requestId: "764cabcf-b745-4b3e-ae38-1200304cf45b",
   logs: true,
 });
-console.log(status.status);
+"""
+
+RESULT = """
+import { fal } from "@fal-ai/client";
+
+const result = await fal.queue.result("fal-ai/fast-svd-lcm", {
+  requestId: "764cabcf-b745-4b3e-ae38-1200304cf45b"
+});
+console.log(result.data);
+console.log(result.requestId);
+"""
+
+UPLOAD = """
+import { fal } from "@fal-ai/client";
+
+const file = new File(["Hello, World!"], "hello.txt", { type: "text/plain" });
+const url = await fal.storage.upload(file);
 """
 
 
+def program(node: Node, text: str, tail: str = "", **options: Any) -> list[str]:
+    """Run a program of the page and return its lines: unchanged, but for the values that stand there as examples."""
+    done = node.run("--input-type=module", "-", input=text.replace("PICTURE", node.picture) + tail, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_the_page_of_the_endpoint_runs_unchanged(node: Node) -> None:
-    """Its program, but for the address of the picture, which here is the picture itself."""
-    done = node.run("--input-type=module", "-", input=SUBSCRIBE.replace("PICTURE", node.picture))
-    assert done.returncode == 0, done.stderr
-    assert "step 4 of 4" in done.stdout
-    assert f"url: '{node.url}/files/" in done.stdout
-    assert "content_type: 'video/mp4'" in done.stdout
+    """Its first program; here the picture itself stands for the address of a picture."""
+    said = program(node, SUBSCRIBE)
+    assert "25 frames of 64x64" in said[0]  # a line of the log, with the index and the list that forEach adds
+    assert any(line.strip().startswith(f"url: '{node.url}/files/") for line in said)
+    assert any("content_type: 'video/mp4'" in line for line in said)
+    assert len(said[-1]) == 36
 
 
-def test_so_does_its_program_for_the_queue(node: Node) -> None:
-    done = node.run("--input-type=module", "-", input=QUEUE.replace("PICTURE", node.picture))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED")
+def test_so_do_its_programs_for_the_queue(node: Node) -> None:
+    (id,) = program(node, SUBMIT, "console.log(request_id);")
+    example = "764cabcf-b745-4b3e-ae38-1200304cf45b"
+    asked = STATUS.replace(example, id)
+    last = until(lambda: (seen := program(node, asked, "console.log(status.status);")) == ["COMPLETED"] and seen)
+    assert last == ["COMPLETED"]
+    said = program(node, RESULT.replace(example, id))
+    assert any("content_type: 'video/mp4'" in line for line in said)
+    assert said[-1] == id
+
+
+def test_so_does_its_program_for_the_key(node: Node) -> None:
+    config = CONFIG.replace("YOUR_FAL_KEY", node.key)
+    rest = SUBMIT.replace('import { fal } from "@fal-ai/client";', "")
+    assert program(node, config + rest, env={"FAL_KEY": ""}) == []
+    done = node.run("--input-type=module", "-", input=CONFIG + rest.replace("PICTURE", node.picture))
+    assert "invalid key credentials" in done.stderr  # the key of the configuration goes before that of the environment
+
+
+def test_so_does_its_program_for_uploads(node: Node) -> None:
+    (url,) = program(node, UPLOAD, "console.log(url);")
+    assert (url.startswith(f"{node.url}/files/"), url.rpartition("/")[2]) == (True, "hello.txt")
+    assert httpx.get(url, trust_env=False).text == "Hello, World!"
+
+
+def test_the_lines_of_the_documentation_are_enough(node: Node) -> None:
+    """`docs/endpoint.md`: the server as the client's proxy, with nothing imported before."""
+    page = (Path(__file__).parents[2] / "docs" / "endpoint.md").read_text()
+    lines = page.partition("```js\n")[2].partition("```")[0]
+    assert "http://127.0.0.1:8000" in lines
+    rest = SUBSCRIBE.replace('import { fal } from "@fal-ai/client";', "")
+    said = program(node, lines.replace("http://127.0.0.1:8000", node.url) + rest, preload=False)
+    assert "25 frames of 64x64" in said[0]
+    assert any(line.strip().startswith(f"url: '{node.url}/files/") for line in said)
 
 
 PROBE = (

@@ -43,7 +43,7 @@ class Running:
         """A plain HTTP client with a key (Alice's unless told; "" for none)."""
         key = self.alice if key is None else key
         headers = {"Authorization": f"Key {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=300, trust_env=False, **options)
 
     def submit(self, client: httpx.Client, arguments: dict[str, Any], **options: Any) -> str:
         """Submit and return the id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +12,8 @@ from svdlab.cli import app
 from svdlab.errors import ServerError
 from svdlab.server.keys import Doorkeeper
 from svdlab.server.store import Store
+from tests.server.running import APP
+from tests.server.test_crash import served
 
 RUN = CliRunner()
 
@@ -36,6 +39,24 @@ def test_keys_are_made_listed_and_revoked(tmp_path: Path) -> None:
     for name in ("", " ", "x" * 65, "a\nb", "<b>"):
         with pytest.raises(ServerError, match="name = "):
             RUN.invoke(app, ["keys", "add", name, *data], catch_exceptions=False)
+
+
+def test_a_server_without_keys_prints_one_that_holds_until_it_ends(tmp_path: Path) -> None:
+    printed = []
+    for _ in range(2):
+        with served(tmp_path) as (process, url):
+            assert process.stdout is not None
+            label, _, key = process.stdout.readline().strip().partition(": ")
+            printed.append(key)
+            assert (label, process.stdout.readline().strip()) == ("key", f"page: {url}/#key={key}")
+            assert url.startswith("http://127.0.0.1:")
+            codes = []
+            for given in (key, f"{key}0", printed[0]):
+                headers = {"Authorization": f"Key {given}"}
+                codes.append(httpx.get(f"{url}/queue/{APP}/requests/none", headers=headers).status_code)
+    assert codes == [404, 401, 401]  # the second server's own, a wrong one, the first server's
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    assert not any(key.partition(":")[2].encode() in kept for key in printed)
 
 
 def test_serving_others_needs_keys_and_an_address(tmp_path: Path) -> None:

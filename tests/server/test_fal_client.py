@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import fal_client
@@ -97,24 +97,89 @@ def test_a_wrong_key_and_a_wrong_endpoint(server: Running, data_uri: str) -> Non
         assert caught.value.status_code == 404
 
 
+def run_async(fal: Any, main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a coroutine, and close what the module would leave open until the end of the program."""
+
+    async def whole() -> Any:
+        try:
+            return await main()
+        finally:
+            await (await fal.async_client._client).aclose()
+
+    return asyncio.run(whole())
+
+
 def test_async_subscribe_and_submit(fal: Any, data_uri: str) -> None:
-    async def both() -> tuple[Any, Any, list[Any]]:
-        updates: list[Any] = []
+    updates: list[Any] = []
 
-        async def note(update: Any) -> None:
-            updates.append(update)
+    async def note(update: Any) -> None:
+        updates.append(update)
 
+    async def both() -> tuple[Any, Any]:
         first = await fal.subscribe_async(
             APP, {"image_url": data_uri, **QUICK, "seed": 1}, with_logs=True, on_queue_update=note
         )
         handle = await fal.submit_async(APP, {"image_url": data_uri, **QUICK, "seed": 2})
         second = await handle.get()
-        await (await fal.async_client._client).aclose()  # the module leaves this to the end of the program
-        return first, second, updates
+        assert isinstance(await fal.status_async(APP, handle.request_id), fal_client.Completed)
+        assert await fal.result_async(APP, handle.request_id) == second
+        return first, second
 
-    first, second, updates = asyncio.run(both())
+    first, second = run_async(fal, both)
     assert (first["seed"], second["seed"]) == (1, 2)
     assert isinstance(updates[-1], fal_client.Completed)
+    assert updates[-1].logs[-1]["message"] == "decoding"
+
+
+def test_async_cancel_of_a_waiting_a_running_and_a_finished_request(fal: Any, data_uri: str) -> None:
+    async def cancelled() -> list[tuple[int, str | None]]:
+        running = await fal.submit_async(APP, {"image_url": data_uri, **ENDLESS})
+        async for state in running.iter_events(interval=0.02):
+            if isinstance(state, fal_client.InProgress):
+                break
+        waiting = await fal.submit_async(APP, {"image_url": data_uri, **QUICK})
+        assert (await waiting.status()).position == 0
+        seen = []
+        for handle in (waiting, running):
+            await handle.cancel()
+            for ask in (handle.get, handle.cancel):  # the result of a cancelled one, and to cancel it once more
+                with pytest.raises(fal_client.FalClientHTTPError) as caught:
+                    await ask()
+                seen.append((caught.value.status_code, caught.value.error_type))
+        return seen
+
+    assert run_async(fal, cancelled) == [(499, "client_cancelled"), (400, "bad_request")] * 2
+
+
+def test_async_errors(fal: Any, server: Running, data_uri: str) -> None:
+    async def refused(call: Awaitable[Any]) -> fal_client.FalClientHTTPError:
+        with pytest.raises(fal_client.FalClientHTTPError) as caught:
+            await call
+        return caught.value
+
+    async def all_of_them() -> list[fal_client.FalClientHTTPError]:
+        return [
+            await refused(fal.subscribe_async(APP, {"image_url": data_uri, "steps": 1000})),
+            await refused(fal.submit_async(f"{APP}/text-to-video", {"prompt": "a rocket"})),
+            await refused(fal.result_async(APP, "00000000-0000-0000-0000-000000000000")),
+        ]
+
+    invalid, *absent = run_async(fal, all_of_them)
+    assert (invalid.status_code, invalid.message[0]["loc"]) == (422, ["body", "steps"])
+    assert [error.status_code for error in absent] == [404, 404]
+    with connect_fal_client(server.url, key="someone:else") as other:
+        assert run_async(other, lambda: refused(other.submit_async(APP, {"image_url": data_uri}))).status_code == 401
+
+
+def test_the_async_clients_own_timeout_cancels(fal: Any, data_uri: str, server: Running) -> None:
+    async def wait_too_short() -> str:
+        with pytest.raises(fal_client.FalClientTimeoutError) as caught:
+            await fal.subscribe_async(APP, {"image_url": data_uri, **ENDLESS}, client_timeout=1.5)
+        return caught.value.request_id
+
+    id = run_async(fal, wait_too_short)
+    with server.client() as client:
+        assert server.wait(client, id)["error_type"] in ("client_cancelled", "request_timeout")
 
 
 def test_cancel_of_a_waiting_a_running_and_a_finished_request(fal: Any, data_uri: str) -> None:

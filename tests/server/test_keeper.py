@@ -98,7 +98,10 @@ def test_what_is_no_longer_kept_is_deleted(tmp_path: Path) -> None:
 
 
 def test_the_quota_refuses_uploads_and_submits(tmp_path: Path) -> None:
-    with running(tmp_path, quota=10) as server, server.client() as client:
+    def begin(client: httpx.Client, kind: str) -> dict[str, str]:
+        return client.post(f"/rest/storage/upload/{kind}", json={"content_type": "image/png"}).json()
+
+    with running(tmp_path, quota=10, max_upload=9) as server, server.client() as client:
         for code in (200, 403):
             place = client.post("/rest/storage/upload/initiate", json={"content_type": "image/png"}).json()
             answer = httpx.put(place["upload_url"], content=b"12345678", headers={"Content-Type": "image/png"})
@@ -109,6 +112,24 @@ def test_the_quota_refuses_uploads_and_submits(tmp_path: Path) -> None:
         assert (refused.status_code, json.loads(refused.text)["error_type"]) == (403, "quota_exceeded")
         with server.client(server.bob) as bob:
             assert bob.post(f"/queue/{APP}", json={}).status_code == 200
+            # Pieces that wait for the others take room too, else they would be a way around the quota.
+            one, other = (begin(bob, "initiate-multipart")["upload_url"] for _ in range(2))
+            sent = [(one, "123456"), (other, "12345"), (one, "abcdef"), (other, "1234")]
+            codes = [httpx.put(f"{url}/1", content=text).status_code for url, text in sent]
+            assert codes == [200, 403, 200, 200]
+            # A body that does not say how long it is.
+            place = begin(bob, "initiate")
+            headers = {"Content-Type": "image/png"}
+            refused = httpx.put(place["upload_url"], content=iter([b"12345"] * 2), headers=headers)
+            assert (refused.status_code, refused.json()["error_type"]) == (413, "file_too_large")
+        assert len(list((tmp_path / "files").iterdir())) == 2
+        place = begin(client, "initiate")
+        with server.endpoint.store.write() as db:
+            db.execute("UPDATE upload SET expires = ?", (time.time(),))
+            db.execute("UPDATE file SET expires = ?", (time.time(),))
+            urls = [server.endpoint.shelf.url(row) for row in db.execute("SELECT * FROM file").fetchall()]
+        assert httpx.put(place["upload_url"], content=b"1", headers={"Content-Type": "image/png"}).status_code == 403
+        assert [httpx.get(url).status_code for url in urls] == [404, 404]
 
 
 def test_a_model_that_is_not_there_ends_the_server_in_words(tmp_path: Path) -> None:

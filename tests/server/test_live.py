@@ -10,8 +10,8 @@ import fal_client
 import httpx
 import pytest
 
-from svdlab.server import connect_fal_client
-from tests.server.running import APP, LONG, QUICK, Running, until
+from svdlab.server import connect_fal_client, live_routes
+from tests.server.running import APP, ENDLESS, LONG, QUICK, Running, until
 
 
 def events(client: httpx.Client, id: str, **params: str) -> list[dict[str, Any]]:
@@ -33,6 +33,22 @@ def test_a_stream_sends_each_line_of_the_log_once_and_ends(server: Running, alic
     assert streamed[1:] == ["step 1 of 4", "step 2 of 4", "step 3 of 4", "step 4 of 4", "decoding"]
     again = events(alice, id)
     assert [(event["status"], event["logs"]) for event in again] == [("COMPLETED", None)]
+
+
+def test_a_stream_that_has_nothing_to_say_shows_that_it_is_open(
+    server: Running, alice: httpx.Client, data_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_routes, "_KEEP_ALIVE_SECONDS", 0.2)
+    busy, waiting = (server.submit(alice, {"image_url": data_uri, **ENDLESS}) for _ in range(2))
+    try:
+        with alice.stream("GET", f"/queue/{APP}/requests/{waiting}/status/stream") as answer:
+            lines = answer.iter_lines()
+            assert json.loads(next(lines)[6:])["status"] == "IN_QUEUE"
+            until(lambda: next(lines) == ": still here")
+    finally:
+        for id in (waiting, busy):
+            alice.put(f"/queue/{APP}/requests/{id}/cancel")
+            server.wait(alice, id)
 
 
 def test_run_answers_with_the_result_itself(server: Running, data_uri: str) -> None:

@@ -115,6 +115,12 @@ def test_a_log_is_cut_in_words(queue: Queue) -> None:
     assert [row["n"] for row in queue.logs(id, after=1)] == [2, 3]
 
 
+def test_a_log_takes_any_text(queue: Queue) -> None:
+    id = submit(queue)
+    queue.log(id, "colour\ud800: there is no such field")  # JSON can name a field so
+    assert [row["message"] for row in queue.logs(id)] == ["colour?: there is no such field"]
+
+
 def test_input_goes_with_the_end_and_everything_with_its_time(tmp_path: Path) -> None:
     with Store(tmp_path / "server.sqlite") as store:
         queue = Queue(store, keep_results=0.01)

@@ -298,6 +298,9 @@ def test_a_video_is_served_in_ranges(server: Running, alice: httpx.Client, data_
     whole = httpx.get(video["url"])
     assert whole.headers["content-type"] == "video/mp4"
     assert whole.headers["content-disposition"].startswith("inline")
+    head = httpx.head(video["url"])
+    assert (head.status_code, head.content, head.headers["accept-ranges"]) == (200, b"", "bytes")
+    assert head.headers["content-length"] == str(len(whole.content)) == str(video["file_size"])
     part = httpx.get(video["url"], headers={"Range": "bytes=4-7"})
     assert (part.status_code, part.content) == (206, b"ftyp")
     assert part.headers["content-range"] == f"bytes 4-7/{len(whole.content)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import http.client
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,17 +50,33 @@ def test_the_python_client_uploads_bytes_files_and_pictures(fal: Any, tmp_path: 
     assert fetched(result["video"]["url"])[4:8] == b"ftyp"
 
 
-def test_the_python_client_uploads_by_its_second_way_and_async(fal: Any) -> None:
+def test_the_python_client_uploads_by_its_second_way(fal: Any) -> None:
     assert fetched(fal.upload(b"second", "text/plain", repository="fal")) == b"second"
 
-    async def upload() -> str:
-        url = await fal.upload_async(b"third", "text/plain")
-        return url
 
-    assert fetched(asyncio.run(upload())) == b"third"
+def test_the_async_python_client_uploads_bytes_files_and_pictures(
+    fal: Any, tmp_path: Path, picture: Image.Image
+) -> None:
+    path = tmp_path / "rocket.png"
+    picture.save(path)
+
+    async def upload() -> tuple[str, ...]:
+        return (
+            await fal.upload_async(path.read_bytes(), "image/png"),
+            await fal.upload_file_async(path),
+            await fal.upload_async(path.read_bytes(), "image/png", repository="fal"),
+            await fal.upload_image_async(picture, "png"),
+        )
+
+    *same, drawn = (fetched(url) for url in asyncio.run(upload()))
+    assert same == [path.read_bytes()] * 3
+    assert Image.open(io.BytesIO(drawn)).tobytes() == picture.tobytes()
 
 
-def test_the_python_client_uploads_in_pieces(fal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_the_python_client_uploads_in_pieces(
+    fal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
     import fal_client.client as module
 
     monkeypatch.setattr(module, "MULTIPART_THRESHOLD", 1000, raising=True)
@@ -67,7 +84,11 @@ def test_the_python_client_uploads_in_pieces(fal: Any, tmp_path: Path, monkeypat
     data = bytes(range(256)) * 50
     path = tmp_path / "large.bin"
     path.write_bytes(data)
-    assert fetched(fal.upload_file(path)) == data
+
+    async def upload() -> str:
+        return await fal.upload_file_async(path)
+
+    assert fetched(fal.upload_file(path) if way == "sync" else asyncio.run(upload())) == data
 
 
 def announce(client: httpx.Client, **body: str) -> dict[str, str]:

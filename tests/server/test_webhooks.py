@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -24,7 +25,7 @@ from svdlab.server.jobs import CANCELLED, Ending, Queue, Submission
 from svdlab.server.outbox import Outbox
 from svdlab.server.signing import Signer
 from svdlab.server.store import Store
-from tests.server.running import APP, Running, until
+from tests.server.running import APP, QUICK, Running, running, until
 from tests.serving import answering
 
 
@@ -165,6 +166,27 @@ def test_the_thread_delivers_by_itself(tmp_path: Path, receiver: Any) -> None:
             until(lambda: receiver.seen)
         finally:
             deliverer.stop()
+
+
+def test_the_python_clients_webhooks_come_and_are_signed(tmp_path: Path, receiver: Any, data_uri: str) -> None:
+    with running(tmp_path, allow_private=True) as server, connect_fal_client(server.url, key=server.alice) as fal:
+
+        async def submit(arguments: dict[str, Any]) -> Any:
+            handle = await fal.submit_async(APP, arguments, webhook_url=receiver.url)
+            await (await fal.async_client._client).aclose()
+            return handle
+
+        arguments = {"image_url": data_uri, **QUICK}
+        first = fal.submit(APP, {**arguments, "seed": 5}, webhook_url=receiver.url)
+        second = asyncio.run(submit({**arguments, "seed": 6}))
+        until(lambda: len(receiver.seen) == 2)
+        told = {json.loads(body)["request_id"]: json.loads(body)["payload"]["seed"] for _, body in receiver.seen}
+        assert told == {first.request_id: 5, second.request_id: 6}
+        jwks = httpx.get(f"{server.url}/.well-known/jwks.json").json()
+        for headers, body in receiver.seen:
+            check(jwks, headers, body)
+            assert "Authorization" not in headers
+            assert server.alice.partition(":")[2] not in str(headers) + body.decode()
 
 
 def test_the_server_takes_the_address_publishes_its_key_and_refuses_private_targets(

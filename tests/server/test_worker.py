@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import shutil
 import threading
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from svdlab.errors import ModelError, ServerError
 from svdlab.server.jobs import Queue, Submission
@@ -17,6 +20,7 @@ from svdlab.server.settings import ServerSettings
 from svdlab.server.store import Store
 from svdlab.server.worker import Worker, settings_from_json, settings_to_json
 from tests.server.running import LONG, QUICK, until
+from tests.serving import answering
 
 
 @pytest.fixture
@@ -30,18 +34,26 @@ def submit(queue: Queue, **arguments: object) -> str:
     return queue.submit(job, max_waiting=9)
 
 
-def test_it_works_off_the_queue_and_puts_the_job_in_hand_back(tmp_path: Path, queue: Queue, data_uri: str) -> None:
-    worker = Worker(ServerSettings(data=tmp_path), 0, queue.store)
-    done = submit(queue, image_url=data_uri, **QUICK, seed=4, colour="red", motion_bucket_id=300)
-    wrong = submit(queue, image_url="/etc/passwd")
-    last = submit(queue, image_url=data_uri, **LONG)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    try:
-        until(lambda: any(line["message"].startswith("step 1") for line in queue.logs(last)) or not thread.is_alive())
-    finally:
-        worker.stop()
-        thread.join()
+def test_it_works_off_the_queue_and_puts_the_job_in_hand_back(
+    tmp_path: Path, queue: Queue, data_uri: str, picture: Image.Image
+) -> None:
+    (tmp_path / "page").mkdir()
+    picture.save(tmp_path / "page" / "rocket.png")
+    page = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "page"))
+    with answering(http.server.ThreadingHTTPServer(("127.0.0.1", 0), page)) as web:
+        worker = Worker(ServerSettings(data=tmp_path, allow_private=True), 0, queue.store)  # the web is this machine
+        done = submit(queue, image_url=data_uri, **QUICK, seed=4, colour="red", motion_bucket_id=300)
+        fetched = submit(queue, image_url=f"http://127.0.0.1:{web.server_port}/rocket.png", **QUICK, seed=4)
+        wrong = submit(queue, image_url="/etc/passwd")
+        last = submit(queue, image_url=data_uri, **LONG)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            until(lambda: any(line["message"][:6] == "step 1" for line in queue.logs(last)) or not thread.is_alive())
+        finally:
+            worker.stop()
+            thread.join()
+    assert json.loads(queue.output(fetched))["seed"] == 4
     row = queue.status(done, "a")
     assert row is not None
     assert (row["status"], row["http_status"]) == ("COMPLETED", 200)
