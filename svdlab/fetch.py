@@ -323,15 +323,11 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address that answers; each gets its share of the time that is left."""
         for index, (family, kind, protocol, _, address) in enumerate(self._addresses):
-            sock = None
+            share = self._clock.left() / (len(self._addresses) - index)
             try:
-                sock = socket.socket(family, kind, protocol)  # fails where the machine has no IPv6
-                sock.settimeout(self._clock.left() / (len(self._addresses) - index))
-                sock.connect(address)
+                sock = _opened(socket.socket(family, kind, protocol), address, share)
                 break
-            except OSError:
-                if sock is not None:
-                    sock.close()
+            except OSError:  # of the first line too, where the machine has no IPv6
                 if index == len(self._addresses) - 1:
                     raise
         if self._target.tls:
@@ -342,6 +338,17 @@ class _Connection(http.client.HTTPConnection):
                 sock.close()
                 raise
         self.sock = _TimedSocket(sock, self._clock)
+
+
+def _opened(sock: socket.socket, address: Any, seconds: float) -> socket.socket:
+    """`sock`, connected; closed if it cannot be."""
+    try:
+        sock.settimeout(seconds)
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 class _TimedSocket:
