@@ -16,7 +16,7 @@ from answers.small import small_png
 from svdlab.files import write_atomic
 
 DPI = 110
-LIMIT = 150_000  # bytes of a figure
+LIMIT = 300_000  # bytes of a figure
 UNSETTLED = ("not settled", "interval includes zero")  # what the sentences of `svdlab.stats` say where it is so
 
 
