@@ -65,7 +65,7 @@ def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch):
     names: dict = {}
     exec(compile(smaller, "README.md", "exec"), names)
     assert len(names["df"]) == 2
-    assert (tmp_path / "rocket.mp4").stat().st_size > 1000
+    assert (tmp_path / "fish.mp4").stat().st_size > 1000
 
 
 def test_dependencies_have_no_duplicates_and_the_extras_exist():
