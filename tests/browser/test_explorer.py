@@ -203,8 +203,9 @@ def test_interrupting_the_kernel_ends_waiting_cleanly(lab: LabPage) -> None:
         "live = sl.widgets.LiveSweep(pipe, image=examples.path('kite'), seed=range(200), out='waited', num_frames=2,\n"
         "    metrics=[], start=True)\nlive"
     )
-    lab.new_notebook([LOAD, make, "live.wait().interrupted"])
+    lab.new_notebook([LOAD, make, "print('waiting')\nlive.wait().interrupted"])
     lab.start_all()
+    expect(lab.output(2)).to_contain_text("waiting")  # between two cells nobody hears an interrupt
     expect(lab.output(1).get_by_role("cell", name="done", exact=True).first).to_be_visible()
     lab.page.evaluate("() => window.jupyterapp.commands.execute('notebook:interrupt-kernel')")
     expect(lab.output(2)).to_contain_text("True")

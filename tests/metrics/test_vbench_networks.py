@@ -266,10 +266,10 @@ def test_a_network_is_never_left_at_random(networks, tmp_path):
     tensors = load_file(part / "model.safetensors")
     gone = next(name for name in tensors if "attention" in name)
     save_file({k: v for k, v in tensors.items() if k != gone}, part / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(WeightsError, match=r"1 missing: .*would be left at random"):
+    with pytest.raises(WeightsError, match=r"missing: .*would be left at random"):
         metrics.use_encoder("dino", part)
     (part / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(WeightsError, match="cannot be loaded as ViTModel"):
+    with pytest.raises(WeightsError, match="is damaged"):
         metrics.use_encoder("dino", part)
     (part / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(WeightsError, match="holds a 'bert'; image encoders that are known: vit, dinov2"):

@@ -159,6 +159,6 @@ def test_the_quickstart_is_a_sweep_that_can_run(tmp_path):
     path = Path(__file__).parents[2] / "experiments" / "quickstart.toml"
     plan = plan_spec(path, out=tmp_path / "run", device="cpu")
     assert (plan.name, plan.model, plan.todo) == ("quickstart", "tiny", 72)
-    assert plan.axes["image"] == ("rocket", "kite")
+    assert plan.axes["image"] == ("fish", "rocket")
     compared = {name for name in sl.metrics.names() if "reference" in sl.metrics.get(name).needs}
     assert set(plan.metrics) == set(sl.metrics.names()) - set(COSTS) - compared  # the default: all but these
