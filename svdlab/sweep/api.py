@@ -98,22 +98,37 @@ def sweep(
         ...                  seed=range(2), out="runs/first")
         >>> sweep.frame()
     """
+    how = {"metrics": metrics, "timing": timing, "decode": decode, "preview_weights": preview_weights, "engine": engine}
+    spec = spec_of_call(pipe, image=image, out=out, name=name, settings=settings, **how)
+    options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
+    return _run(spec, pipe, Path(out), options)
+
+
+def spec_of_call(
+    pipe: Pipeline | str, *, image: Any, out: Target, name: str | None, settings: Mapping[str, Any], **how: Any
+) -> Spec:
+    """The specification that a call of `sweep` stands for.
+
+    Args:
+        settings: values by name, lists for axes.
+        how: `metrics`, `timing`, `decode`, `preview_weights` and `engine`, as `make_spec` takes them.
+
+    Raises:
+        SpecError: naming the argument, its value and what is allowed.
+
+    Example:
+        >>> spec_of_call("tiny", image="rocket.png", out="runs/first", name=None, settings={"steps": [1, 4]}).name
+        'first'
+    """
     axes, fixed = split_settings(settings)
-    folder = Path(out)
-    spec = make_spec(
-        name=name_of(folder) if name is None else name,
+    return make_spec(
+        name=name_of(Path(out)) if name is None else name,
         model=pipe if isinstance(pipe, str) else None,
         images=image,
         grid=axes,
         fixed=fixed,
-        metrics=metrics,
-        timing=timing,
-        decode=decode,
-        preview_weights=preview_weights,
-        engine=engine,
+        **how,
     )
-    options = Options(retry=retry, batch=batch, progress=progress, on_plan=on_plan, on_cell=on_cell, stop=stop)
-    return _run(spec, pipe, folder, options)
 
 
 def name_of(folder: Path) -> str:

@@ -14,10 +14,8 @@ import ipywidgets
 from svdlab.clip import display_is_static
 from svdlab.errors import SvdlabError, WidgetError
 from svdlab.sweep import open_sweep, run_spec
-from svdlab.sweep.api import name_of, plan_spec
-from svdlab.sweep.grid import split_settings
+from svdlab.sweep.api import plan_spec, spec_of_call
 from svdlab.sweep.plan import Plan
-from svdlab.sweep.spec import make_spec
 from svdlab.widgets.display import StaticDisplay
 from svdlab.widgets.eta import duration
 from svdlab.widgets.parts import Column, Row, Table, Work, close_all
@@ -93,21 +91,10 @@ class LiveSweep(StaticDisplay, ipywidgets.VBox):
         start: bool = False,
         **settings: Any,
     ) -> None:
-        axes, fixed = split_settings(settings)
         self.out = Path(out)
         self._pipe = None if isinstance(pipe, str) else pipe  # None: to be loaded, or the engine's workers have it
-        self._spec = make_spec(
-            name=name_of(self.out) if name is None else name,
-            model=pipe if isinstance(pipe, str) else None,
-            images=image,
-            grid=axes,
-            fixed=fixed,
-            metrics=metrics,
-            timing=timing,
-            decode=decode,
-            preview_weights=preview_weights,
-            engine=engine,
-        )
+        how = {"metrics": metrics, "timing": timing, "decode": decode, "preview_weights": preview_weights}
+        self._spec = spec_of_call(pipe, image=image, out=out, name=name, settings=settings, engine=engine, **how)
         self._how: Any = {"out": self.out, "batch": batch, "retry": retry}
         self.plan: Plan | None = None
         self.rows: list[dict[str, Any]] = []

@@ -33,11 +33,15 @@ FLAGS = (
 )
 
 
+def find_chromium() -> str | None:
+    """Path of the browser, if there is one."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 @pytest.fixture(scope="package")
 def chromium() -> str:
     """Path of the browser; tests are skipped without one, unless SVDLAB_REQUIRE_BROWSER=1 demands it."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found:
+    if found := find_chromium():
         return found
     reason = f"no browser on PATH ({', '.join(NAMES)}); on Debian: apt-get install chromium"
     if os.environ.get("SVDLAB_REQUIRE_BROWSER") == "1":

@@ -1,12 +1,13 @@
 """The pictures of docs/widgets.md: each widget as it stands in JupyterLab, in a browser, on `tiny`.
 
-python -m tests.browser.gallery --out docs/images
+    python -m tests.browser.gallery --out docs/images
+
+A browser is needed, as for the tests of this folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageChops
 from playwright.sync_api import sync_playwright
 
-from tests.browser.conftest import FLAGS, NAMES
+from tests.browser.conftest import FLAGS, NAMES, find_chromium
 from tests.browser.lab_page import LabPage
 from tests.browser.lab_server import running_lab
 
@@ -60,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures; created")
     parser.add_argument("--only", choices=WIDGETS, action="append", help="one widget; may be repeated")
     given = parser.parse_args(arguments)
-    chromium = next(filter(None, map(shutil.which, NAMES)), None)
+    chromium = find_chromium()
     if chromium is None:
         parser.error(f"no browser on PATH ({', '.join(NAMES)})")
     given.out.mkdir(parents=True, exist_ok=True)

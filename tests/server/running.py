@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,18 @@ def until(look: Callable[[], Any], seconds: float = 400) -> Any:
         assert time.monotonic() < end, f"nothing after {seconds} s"
         time.sleep(0.02)
     return found
+
+
+def run_async(fal: Any, main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run a coroutine that calls the official client, and close what its module would leave open until the end."""
+
+    async def whole() -> Any:
+        try:
+            return await main()
+        finally:
+            await (await fal.async_client._client).aclose()
+
+    return asyncio.run(whole())
 
 
 @contextlib.contextmanager

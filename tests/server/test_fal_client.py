@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import fal_client
@@ -17,7 +16,7 @@ from svdlab.images import load_image
 from svdlab.pipeline import load
 from svdlab.server import connect_fal_client
 from svdlab.video import read_video
-from tests.server.running import APP, ENDLESS, LONG, QUICK, Running
+from tests.server.running import APP, ENDLESS, LONG, QUICK, Running, run_async
 
 
 @pytest.fixture
@@ -95,18 +94,6 @@ def test_a_wrong_key_and_a_wrong_endpoint(server: Running, data_uri: str) -> Non
         with pytest.raises(fal_client.FalClientHTTPError) as caught:
             fal.result(APP, "00000000-0000-0000-0000-000000000000")
         assert caught.value.status_code == 404
-
-
-def run_async(fal: Any, main: Callable[[], Awaitable[Any]]) -> Any:
-    """Run a coroutine, and close what the module would leave open until the end of the program."""
-
-    async def whole() -> Any:
-        try:
-            return await main()
-        finally:
-            await (await fal.async_client._client).aclose()
-
-    return asyncio.run(whole())
 
 
 def test_async_subscribe_and_submit(fal: Any, data_uri: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -11,7 +10,7 @@ import httpx
 import pytest
 
 from svdlab.server import connect_fal_client, live_routes
-from tests.server.running import APP, ENDLESS, LONG, QUICK, Running, until
+from tests.server.running import APP, ENDLESS, LONG, QUICK, Running, run_async, until
 
 
 def events(client: httpx.Client, id: str, **params: str) -> list[dict[str, Any]]:
@@ -55,13 +54,7 @@ def test_run_answers_with_the_result_itself(server: Running, data_uri: str) -> N
     arguments = {"image_url": data_uri, **QUICK, "seed": 3}
     with connect_fal_client(server.url, key=server.alice) as fal:
         assert fal.run(APP, arguments)["seed"] == 3
-
-        async def run() -> Any:
-            result = await fal.run_async(APP, arguments)
-            await (await fal.async_client._client).aclose()
-            return result
-
-        assert asyncio.run(run())["seed"] == 3
+        assert run_async(fal, lambda: fal.run_async(APP, arguments))["seed"] == 3
         with pytest.raises(fal_client.FalClientHTTPError) as caught:
             fal.run(APP, {})
     assert caught.value.status_code == 422

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import hashlib
@@ -25,7 +24,7 @@ from svdlab.server.jobs import CANCELLED, Ending, Queue, Submission
 from svdlab.server.outbox import Outbox
 from svdlab.server.signing import Signer
 from svdlab.server.store import Store
-from tests.server.running import APP, QUICK, Running, running, until
+from tests.server.running import APP, QUICK, Running, run_async, running, until
 from tests.serving import answering
 
 
@@ -170,15 +169,9 @@ def test_the_thread_delivers_by_itself(tmp_path: Path, receiver: Any) -> None:
 
 def test_the_python_clients_webhooks_come_and_are_signed(tmp_path: Path, receiver: Any, data_uri: str) -> None:
     with running(tmp_path, allow_private=True) as server, connect_fal_client(server.url, key=server.alice) as fal:
-
-        async def submit(arguments: dict[str, Any]) -> Any:
-            handle = await fal.submit_async(APP, arguments, webhook_url=receiver.url)
-            await (await fal.async_client._client).aclose()
-            return handle
-
         arguments = {"image_url": data_uri, **QUICK}
         first = fal.submit(APP, {**arguments, "seed": 5}, webhook_url=receiver.url)
-        second = asyncio.run(submit({**arguments, "seed": 6}))
+        second = run_async(fal, lambda: fal.submit_async(APP, {**arguments, "seed": 6}, webhook_url=receiver.url))
         until(lambda: len(receiver.seen) == 2)
         told = {json.loads(body)["request_id"]: json.loads(body)["payload"]["seed"] for _, body in receiver.seen}
         assert told == {first.request_id: 5, second.request_id: 6}
